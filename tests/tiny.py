@@ -65,10 +65,12 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
         pair=f"{cls} $A {sep} $B:{pair_type} {sep}:{pair_type}",
         special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
     )
-    names = ["input_ids", "attention_mask"] if family in ("roberta", "distilbert") else None
+    names = ["input_ids", "attention_mask"]
+    if pair_type:
+        names.append("token_type_ids")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=pad, unk_token=unk, cls_token=cls, sep_token=sep, mask_token=mask,
-        model_max_length=64, **({"model_input_names": names} if names else {}),
+        model_max_length=64, model_input_names=names,
     )  # fmt: skip
 
 
