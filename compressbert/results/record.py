@@ -30,14 +30,18 @@ class ModelFacts(Record):
 
     parameters: int = Field(description="Distinct parameters of the whole model, the head included.")
     nonzero_parameters: int
-    encoder_parameters: int = Field(description="Parameters of the layers alone, without embeddings and head.")
+    encoder_parameters: int = Field(
+        description="Parameters of the layers alone, without embeddings and head."
+    )
     bytes_on_disk: int = Field(description="Bytes of the files needed to run, tokenizer excluded.")
     bytes_by_component: dict[str, int] = Field(description="embeddings, attention, ffn, head, rest.")
     layers: int
     heads_per_layer: tuple[int, ...]
     ffn_per_layer: tuple[int, ...]
     hidden: int
-    macs_per_token: int = Field(description="Multiply-accumulates per token at length 128, from the actual shapes.")
+    macs_per_token: int = Field(
+        description="Multiply-accumulates per token at length 128, from the actual shapes."
+    )
 
 
 class Interval(Record):
@@ -142,7 +146,9 @@ class ReportRow(Record):
     heads_per_layer: tuple[int, ...] = ()
     ffn_per_layer: tuple[int, ...] = ()
     macs_per_token: int | None = None
-    survey: dict[str, Any] | None = Field(None, description="The survey's own figures for this method, labelled theirs.")
+    survey: dict[str, Any] | None = Field(
+        None, description="The survey's own figures for this method, labelled theirs."
+    )
     seconds: float | None = None
 
 

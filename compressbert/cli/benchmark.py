@@ -1,0 +1,60 @@
+"""`compressbert benchmark`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from compressbert.cli.console import Screen
+from compressbert.cli.options import ColumnNames, Data, DryRun, Output, Overwrite, Set
+
+Models = Annotated[
+    Optional[list[str]],
+    typer.Argument(metavar="MODEL... | CONFIG.yaml", help="Folders or .onnx files, the baseline first; or settings."),
+]
+Threads = Annotated[Optional[int], typer.Option(metavar="N", help="Threads of each worker.")]
+_CONFIG_SUFFIXES = (".yaml", ".yml")
+
+
+def benchmark(
+    screen: Screen,
+    models: Models = None,
+    data: Data = None,
+    columns: ColumnNames = None,
+    threads: Threads = None,
+    overrides: Set = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Time several models against the first of them, interleaved, each in its own process.
+
+    Example: compressbert benchmark runs/teacher-onnx runs/onnx --data dev.csv
+    """
+    from compressbert.cli.inputs import model_options, read_document, settings_of
+    from compressbert.cli.steps import show_intention
+    from compressbert.config.schema import BenchmarkConfig
+
+    config, paths = _config_and_models(models or [])
+    options = model_options(data=data, columns=columns, output=output, split="validation")
+    options["MODEL"] = ("models", paths or None)
+    options["--threads"] = ("benchmark.threads", threads)
+    settings = settings_of(read_document(config, overrides, options), "benchmark", BenchmarkConfig)
+    if dry_run:
+        show_intention(screen, "benchmark", settings)
+        return 0
+    from compressbert.cli.show import benchmark_table
+    from compressbert.pipeline.steps import benchmark as step
+
+    document = step(settings, overwrite=overwrite).to_json()
+    screen.show(document, benchmark_table(document))
+    return 0
+
+
+def _config_and_models(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """A first argument that is YAML (or -) is the config; the others are models."""
+    first = arguments[0] if arguments else ""
+    if first == "-" or first.endswith(_CONFIG_SUFFIXES):
+        return first, arguments[1:]
+    return None, arguments

@@ -1,0 +1,44 @@
+"""`compressbert export`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from compressbert.cli.console import Screen
+from compressbert.cli.options import Config, DryRun, Model, Output, Overwrite, Set
+
+Precision = Annotated[Optional[str], typer.Option(metavar="P", help="auto, fp32, int8 or both.")]
+
+
+def export(
+    screen: Screen,
+    config: Config = None,
+    model: Model = None,
+    precision: Precision = None,
+    overrides: Set = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Write a model as ONNX and check it against PyTorch before it is kept.
+
+    Example: compressbert export --model runs/int8 -o runs/onnx
+    """
+    from compressbert.cli.inputs import model_options, read_document, settings_of
+    from compressbert.cli.steps import perform
+    from compressbert.config.schema import ExportStepConfig
+    from compressbert.results.record import StepResult
+
+    options = model_options(model=model, output=output)
+    options["--precision"] = ("export.precision", precision)
+    document = read_document(config, overrides, options)
+    settings = settings_of(document, "export", ExportStepConfig, needs_output=True)
+
+    def work() -> StepResult:
+        from compressbert.pipeline.steps import export as step
+
+        return step(settings, overwrite=overwrite)
+
+    return perform(screen, "export", settings, work, dry_run=dry_run, overwrite=overwrite)

@@ -1,0 +1,21 @@
+"""`compressbert verify`."""
+
+from __future__ import annotations
+
+from compressbert.cli.console import Screen
+from compressbert.cli.options import Folder
+from compressbert.errors import WorkError
+
+
+def verify(screen: Screen, folder: Folder) -> int:
+    """Open a model or export in every loader that is installed and compare their answers.
+
+    Exit code 4 if a loader fails or disagrees. Example: compressbert verify runs/onnx
+    """
+    from compressbert.cli.show import verify_table
+    from compressbert.pipeline.steps import verify as step
+
+    result = step(folder)
+    document = result.to_json()
+    screen.show(document, verify_table(document))
+    return 0 if result.ok else WorkError.exit_code

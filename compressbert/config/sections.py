@@ -1,0 +1,172 @@
+"""The sections settings are made of: model, data, train, method, export, benchmark, report, gates.
+
+Frozen models that refuse unknown keys. Defaults live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+
+TaskKind = Literal["sequence-classification", "regression", "multi-label", "masked-lm"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSource(Settings):
+    """Where a model comes from."""
+
+    path: str = Field(description="A model folder, or a name on the hub.")
+    revision: str | None = Field(None, description="Branch, tag or commit, for a name on the hub.")
+    trust_remote_code: bool = Field(False, description="Allow code from the model's own folder to run.")
+
+
+class Columns(Settings):
+    """Which columns of the data hold what. Unset ones are guessed from the usual names."""
+
+    text: str | None = Field(None, description="The text, or the first text of a pair.")
+    text_pair: str | None = Field(None, description="The second text of a pair.")
+    label: str | None = Field(None, description="The label; a list of labels for multi-label data.")
+
+
+class DataConfig(Settings):
+    """The data of a step: local files or a hub data set."""
+
+    task: TaskKind = Field("sequence-classification", description="What the model learns to do.")
+    hub: str | None = Field(None, description="A hub data set, as name or name/config (glue/sst2).")
+    train: str | None = Field(
+        None, description="Training file: csv, tsv, json, jsonl, parquet or txt, also .gz."
+    )
+    validation: str | None = Field(None, description="Validation file, or a split's name of a hub data set.")
+    columns: Columns = Field(default_factory=Columns, description="Column names; guessed when unset.")
+    labels: tuple[str, ...] | None = Field(None, description="Label names in the order of their ids.")
+    max_length: Positive = Field(
+        128, description="Longest sequence in word pieces; longer rows are cut and counted."
+    )
+    max_train_rows: Positive | None = Field(None, description="Use only the first rows of the training data.")
+    max_validation_rows: Positive | None = Field(
+        None, description="Use only the first rows of the validation data."
+    )
+
+
+class TrainConfig(Settings):
+    """How a model is trained. A method may change these defaults (its ``TRAIN_DEFAULTS``)."""
+
+    epochs: Annotated[float, Field(gt=0)] = Field(
+        3.0, description="Passes over the training data; may be a fraction."
+    )
+    max_steps: Positive | None = Field(None, description="Stop after this many optimizer steps.")
+    batch_size: Positive = Field(32, description="Examples per optimizer step and process.")
+    gradient_accumulation: Positive = Field(1, description="Batches per optimizer step.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.01, description="Not applied to biases and LayerNorms."
+    )
+    adam_epsilon: Annotated[float, Field(gt=0)] = Field(1e-8, description="Epsilon of AdamW.")
+    warmup: Fraction = Field(0.1, description="Fraction of the steps over which the learning rate rises.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="Learning rate after warm-up."
+    )
+    max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="Gradient clipping; 0 for none.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware has it."
+    )
+    checkpoint_every: Positive = Field(500, description="Optimizer steps between checkpoints.")
+    early_stop: Positive | None = Field(None, description="Stop after this many epochs without improvement.")
+    keep: Literal["last", "best"] = Field(
+        "last", description="Which epoch's weights to keep; best needs validation."
+    )
+
+
+def _written_keys(settings: BaseModel) -> dict[str, Any]:
+    return settings.model_dump(exclude_unset=True)
+
+
+# Settings laid over others: checked like the full settings, kept as the keys that were written.
+if TYPE_CHECKING:
+    DataOverrides = dict[str, Any]
+    TrainOverrides = dict[str, Any]
+else:
+    DataOverrides = Annotated[DataConfig, AfterValidator(_written_keys), PlainSerializer(lambda keys: keys)]
+    TrainOverrides = Annotated[TrainConfig, AfterValidator(_written_keys), PlainSerializer(lambda keys: keys)]
+
+
+class MethodSettings(BaseModel):
+    """A method's name and its raw settings, checked later against the method's own Config."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(description="The method; `compressbert methods` lists them.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings other than the name."""
+        return dict(self.model_extra or {})
+
+
+class ExportConfig(Settings):
+    """How a model is exported."""
+
+    format: Literal["onnx"] = Field("onnx", description="The file format.")
+    precision: Literal["auto", "fp32", "int8", "both"] = Field(
+        "auto",
+        description="auto: int8 for an int8 model, else fp32. int8 and both quantize an fp32 model.",
+    )
+    opset: Annotated[int, Field(ge=17, le=21)] = Field(17, description="ONNX operator set.")
+    optimize: bool = Field(
+        True, description="Lossless speed-ups, such as computing only [CLS] in the last layer."
+    )
+
+
+class BenchmarkSettings(Settings):
+    """How latency is measured."""
+
+    threads: Positive = Field(1, description="Threads of each worker.")
+    rounds: Positive = Field(12, description="Interleaved rounds; the interval of a ratio narrows with more.")
+    cells: tuple[tuple[Positive, Positive], ...] = Field(
+        ((1, 32), (1, 128), (8, 128)), description="Fixed (batch, length) shapes."
+    )
+    sentences: Positive = Field(
+        128, description="Sentences of the data's own lengths per round, one at a time."
+    )
+    warmup: Positive = Field(20, description="Calls before the first timing.")
+
+
+class Gates(Settings):
+    """Limits a pipeline's last row must keep."""
+
+    max_quality_drop: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Metric points lost, 0.01 = 1 point."
+    )
+    min_retained: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Candidate metric / baseline metric."
+    )
+    min_speedup: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Baseline latency / candidate latency."
+    )
+    max_megabytes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Size on disk, in 10^6 bytes."
+    )
+    max_memory_mb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Peak memory of a worker, in 10^6 bytes."
+    )
+    on_uncertain: Literal["fail", "warn"] = Field(
+        "warn", description="What a cannot-tell does to the exit code."
+    )
+
+
+class ReportConfig(Settings):
+    """How a pipeline is reported."""
+
+    baseline: str | None = Field(
+        None, description="The step others are compared with; default: finetune, else the input."
+    )
+    title: str | None = Field(None, description="Heading of the report.")

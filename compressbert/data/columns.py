@@ -1,0 +1,93 @@
+"""Which column holds the text, the second text and the label: as configured, else guessed from the usual
+names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compressbert.config.schema import Columns
+from compressbert.errors import ConfigError, InputError
+
+TEXT_NAMES: tuple[tuple[str, ...], ...] = (
+    ("sentence",),
+    ("text",),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+)
+LABEL_NAMES = ("label", "labels")
+_HINT = "Name them: --columns text=COLUMN,label=COLUMN (text_pair=COLUMN for a second text)."
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """The columns in use; ``guessed`` says whether any was not configured."""
+
+    text: str
+    text_pair: str | None
+    label: str | None
+    guessed: bool
+
+    def __str__(self) -> str:
+        parts = {"text": self.text, "text_pair": self.text_pair, "label": self.label}
+        return ", ".join(f"{part}={name}" for part, name in parts.items() if name)
+
+
+def choose_columns(wanted: Columns, present: Sequence[str], *, label: bool, where: str) -> ColumnNames:
+    """Settle the columns of one split.
+
+    Args:
+        wanted: The configured names; an unset text (and its pair) or label is guessed.
+        present: The columns of the data.
+        label: Whether a label is needed; without, none is chosen.
+        where: The file or data set, for messages.
+
+    Raises:
+        InputError: A configured column is absent.
+        ConfigError: No guess fits, or more than one does.
+    """
+    for name in (wanted.text, wanted.text_pair, wanted.label if label else None):
+        if name is not None and name not in present:
+            raise InputError(
+                f"{where}: expected a column {name!r}, found {_listed(present)}",
+                hint="Correct data.columns (or --columns), or the file.",
+            )
+    texts = (wanted.text,) if wanted.text else _guess_text(wanted, present, where)
+    pair = wanted.text_pair or (texts[1] if len(texts) > 1 else None)
+    label_name = (wanted.label or _guess_label(present, where)) if label else None
+    guessed = wanted.text is None or (label and wanted.label is None)
+    return ColumnNames(str(texts[0]), pair, label_name, guessed)
+
+
+def _guess_text(wanted: Columns, present: Sequence[str], where: str) -> tuple[str, ...]:
+    fitting = [names for names in TEXT_NAMES if set(names) <= set(present)]
+    if wanted.text_pair:  # only the first text is open, so a usual pair must not overrule the second
+        fitting = [names[:1] for names in fitting if wanted.text_pair not in names[:1]]
+    if len(fitting) == 1:
+        return fitting[0]
+    usual = ", ".join("+".join(names) for names in TEXT_NAMES)
+    found = "none of them" if not fitting else " and ".join("+".join(names) for names in fitting)
+    raise ConfigError(
+        f"{where}: cannot tell which column holds the text: looked for {usual}, found {found};"
+        f" the columns are {_listed(present)}",
+        hint=_HINT,
+    )
+
+
+def _guess_label(present: Sequence[str], where: str) -> str:
+    fitting = [name for name in LABEL_NAMES if name in present]
+    if len(fitting) == 1:
+        return fitting[0]
+    found = "neither" if not fitting else "both"
+    raise ConfigError(
+        f"{where}: cannot tell which column holds the label: looked for {' or '.join(LABEL_NAMES)}, found {found};"
+        f" the columns are {_listed(present)}",
+        hint=_HINT,
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "no columns"

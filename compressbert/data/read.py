@@ -1,0 +1,211 @@
+"""Reads a split: rows with a text, perhaps a second text, and a label that is checked and turned into its
+id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from compressbert import progress
+from compressbert.config.schema import DataConfig
+from compressbert.data.columns import ColumnNames, choose_columns
+from compressbert.data.diagnose import find_fault
+from compressbert.data.files import format_of, key_of
+from compressbert.data.label_columns import LabelColumn
+from compressbert.data.tables import Table, quiet, read_file, read_hub
+from compressbert.errors import ConfigError, InputError
+
+SplitName = Literal["train", "validation"]
+_ROWS_AT_ONCE = 2000
+_SCHEMA = 1  # raise it when the meaning of stored rows changes
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of a split.
+
+    Attributes:
+        rows: Columns ``text``, ``text_pair`` where there is a second text, and ``label`` where the task has
+            one: an id (int64), a number (float32), or 0 and 1 for each class (fixed-size list of float32).
+            Memory-mapped, in file order.
+        label_names: In the order of the ids; empty for regression and masked-lm.
+        files: Path (or hub name) to sha256 (or fingerprint), for keys and records.
+    """
+
+    rows: datasets.Dataset
+    label_names: tuple[str, ...]
+    files: dict[str, str]
+
+
+def read_split(
+    config: DataConfig,
+    name: SplitName,
+    *,
+    label_names: Sequence[str] | None = None,
+    need_labels: bool = True,
+) -> Split:
+    """Read and check one split.
+
+    Args:
+        config: The data section.
+        name: Which split.
+        label_names: The names of the model the data is for, in the order of its ids. Placeholders (LABEL_0,
+            …) fix the number of labels only. Without, the names are those of `label_names_of`.
+        need_labels: False reads the texts alone, for measuring lengths or making soft labels.
+
+    Raises:
+        ConfigError: The split is not configured, or its columns cannot be guessed.
+        InputError: The file or a row of it is unusable (the message says which line), or label names
+            disagree.
+    """
+    labelled = need_labels and config.task != "masked-lm"
+    table = _table(config, name)
+    columns = choose_columns(config.columns, table.rows.column_names, label=labelled, where=table.name)
+    if columns.guessed and table.rows.column_names != ["text"]:
+        progress.note(f"{table.name}: columns {columns} (guessed)")
+    names: tuple[str, ...] = ()
+    label: LabelColumn | None = None
+    if labelled:
+        label = LabelColumn(table, str(columns.label), config.task)
+        names = _names(config, label, name, label_names)
+        label.check(names)
+    limit = config.max_train_rows if name == "train" else config.max_validation_rows
+    rows = _normalised(table, columns, label, names, limit)
+    if config.task == "sequence-classification" and label is not None:
+        _check_classes(rows, name, table.name, names)
+    return Split(rows, names, table.files)
+
+
+def label_names_of(config: DataConfig) -> tuple[str, ...]:
+    """The label names of a data section in the order of their ids: ``data.labels``, else what the data set
+    declares, else the distinct labels of the training data (of the validation data where there is none):
+    numbers by size, strings by alphabet. Empty for regression and masked-lm.
+    """
+    if config.task in ("regression", "masked-lm"):
+        return ()
+    name: SplitName = "train" if config.train or config.hub else "validation"
+    table = _table(config, name)
+    columns = choose_columns(config.columns, table.rows.column_names, label=True, where=table.name)
+    return LabelColumn(table, str(columns.label), config.task).settle(config.labels, None)
+
+
+def _names(config: DataConfig, label: LabelColumn, name: str, model: Sequence[str] | None) -> tuple[str, ...]:
+    if config.task == "regression":
+        return ()
+    if model is None and name == "validation" and (config.train or config.hub):
+        model = label_names_of(config)
+    return label.settle(config.labels, model)
+
+
+def _table(config: DataConfig, name: SplitName) -> Table:
+    source = config.train if name == "train" else config.validation
+    if config.hub is not None:
+        return read_hub(config.hub, source or name)
+    if source is None:
+        raise ConfigError(
+            f"data.{name}: expected a file, found nothing",
+            hint=f"Set data.{name} to a file, or data.hub to a data set on the hub.",
+        )
+    table = read_file(Path(source))
+    if table.path and format_of(table.path) == "txt" and config.task != "masked-lm":
+        raise ConfigError(
+            f"{source}: a txt file has texts but no labels, which task {config.task} needs",
+            hint="Give csv, tsv, json, jsonl or parquet, or set data.task to masked-lm.",
+        )
+    return table
+
+
+def _normalised(
+    table: Table, columns: ColumnNames, label: LabelColumn | None, names: tuple[str, ...], limit: int | None
+) -> datasets.Dataset:
+    """The rows with our column names, checked texts and label ids, in a memory-mapped file of the cache."""
+    plain_text = table.path is not None and format_of(table.path) == "txt"
+    rows = table.rows
+    if limit is not None and not plain_text and limit < len(rows):
+        rows = rows.select(range(limit))
+    features = {"text": datasets.Value("large_string")}
+    if columns.text_pair:
+        features["text_pair"] = datasets.Value("large_string")
+    if label is not None:
+        features["label"] = label.feature(len(names))
+    parts = (
+        _SCHEMA,
+        sorted(table.files.values()),
+        str(columns),
+        sorted(features),
+        names,
+        label and label.kind,
+        len(rows),
+        plain_text,
+    )
+    with quiet():
+        rows = rows.with_format("arrow").map(
+            _converter(table, columns, label, names, skip_blank=plain_text),
+            batched=True, batch_size=_ROWS_AT_ONCE, with_indices=True, remove_columns=rows.column_names,
+            features=datasets.Features(features), new_fingerprint=key_of("split", *parts),
+        ).with_format(None)  # fmt: skip
+    if len(rows) == 0:
+        raise InputError(f"{table.name}: has no rows that are not blank", hint="Give a file with text in it.")
+    return rows.select(range(limit)) if limit is not None and limit < len(rows) else rows
+
+
+def _converter(
+    table: Table, columns: ColumnNames, label: LabelColumn | None, names: tuple[str, ...], *, skip_blank: bool
+) -> Callable[[pa.Table, list[int]], pa.Table]:
+    def convert(batch: pa.Table, indices: list[int]) -> pa.Table:
+        first = int(indices[0])
+        found: dict[str, Any] = {"text": _texts(batch, columns.text, table, first)}
+        if columns.text_pair:
+            found["text_pair"] = _texts(batch, columns.text_pair, table, first)
+        if label is not None:
+            found["label"] = label.convert(batch, names, first)
+        result = pa.table(found)
+        if skip_blank:
+            blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(result["text"])), 0)
+            result = result.filter(pc.invert(blank))
+        return result
+
+    return convert
+
+
+def _texts(batch: pa.Table, column: str, table: Table, first: int) -> pa.ChunkedArray:
+    values = batch[column]
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        raise InputError(
+            f"{table.name}: expected text in column {column!r}, found {values.type}",
+            hint="Name the column that holds the text: --columns text=COLUMN.",
+        )
+    if values.null_count:
+        row = first + int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+        raise InputError(
+            f"{table.place(row)}: expected a text in {column!r}, found none", hint="Fill or drop the row."
+        )
+    if table.path and format_of(table.path) in ("csv", "tsv") and pc.any(pc.equal(values, "")).as_py():
+        _check_short_rows(table.path)
+    return values.cast(pa.large_string())
+
+
+def _check_short_rows(path: Path) -> None:
+    """An empty cell may be a row with too few fields, which the csv reader fills up without a word."""
+    fault = find_fault(path)
+    if fault is not None:
+        raise InputError(f"{fault.where}: {fault.what}", hint=fault.hint or "Correct the line.")
+
+
+def _check_classes(rows: datasets.Dataset, name: str, where: str, names: tuple[str, ...]) -> None:
+    """One class alone cannot be learned, and scoring on it says little."""
+    present = rows.unique("label")
+    if len(present) > 1:
+        return
+    said = f"{where}: all {len(rows):,} rows have the label {names[present[0]]!r}"
+    if name == "train":
+        raise InputError(f"{said}; training needs at least two classes", hint="Add rows of another class.")
+    progress.warn(f"{said}; accuracy on one class says little")

@@ -1,0 +1,129 @@
+"""A small writer of ONNX graphs: nodes, constants and weights under readable names, stored once, in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from torch import Tensor
+
+from compressbert import __version__
+from compressbert.errors import WorkError
+
+MICROSOFT = "com.microsoft"
+
+# The file format that came with each operator set, and the first onnxruntime that opens both.
+_IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
+OLDEST_ONNXRUNTIME = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18"}
+
+_MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB; the graph itself needs a little
+
+
+class GraphBuilder:
+    """Collects nodes and initializers of one graph.
+
+    Every value carries the name it was given; the same name twice is an error of the caller. A tensor that several
+    modules share becomes one initializer. Nothing depends on addresses or time, so the same model gives the same bytes.
+    """
+
+    def __init__(self) -> None:
+        self._model = onnx.ModelProto()
+        self._constants: set[str] = set()
+        self._stored: dict[tuple[Any, ...], tuple[str, Tensor]] = {}
+        self._quantized: dict[str, tuple[str, str, str]] = {}
+        self._values: set[str] = set()
+
+    def node(self, op: str, inputs: Sequence[str], name: str, *, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output; returns the output's name, which is ``name``."""
+        return self.nodes(op, inputs, [name], domain=domain, **attributes)[0]
+
+    def nodes(
+        self, op: str, inputs: Sequence[str], names: Sequence[str], *, domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """Add a node with several outputs, called ``names``; the node is called like the first."""
+        for name in names:
+            if name in self._values:
+                raise ValueError(f"two values of the graph are called {name}")
+            self._values.add(name)
+        node = helper.make_node(op, list(inputs), list(names), name=names[0], domain=domain, **attributes)
+        self._model.graph.node.append(node)
+        return list(names)
+
+    def has(self, name: str) -> bool:
+        """Whether a node already writes a value of this name."""
+        return name in self._values
+
+    def constant(self, array: NDArray[Any] | np.generic, name: str) -> str:
+        """A constant of the graph; the same name again must mean the same content and is stored once."""
+        if name not in self._constants:
+            values = np.asarray(array)
+            self._constants.add(name)
+            # Filled in place: onnx.helper would copy every weight twice more.
+            tensor = self._model.graph.initializer.add(name=name, dims=values.shape)
+            tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+            tensor.raw_data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+        return name
+
+    def integers(self, *values: int) -> str:
+        """An int64 vector, for shapes and axes, stored once per content."""
+        return self.constant(
+            np.array(values, np.int64), "shape." + "_".join(str(v).replace("-", "n") for v in values)
+        )
+
+    def weight(self, tensor: Tensor, name: str) -> str:
+        """A tensor of the model, stored once however many modules share it. Floating point becomes fp32."""
+        key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        if key in self._stored:
+            return self._stored[key][0]
+        self._stored[key] = (name, tensor)  # holding the tensor keeps its address from being used again
+        return self.constant(to_array(tensor), name)
+
+    def quantized(self, x: str) -> tuple[str, str, str]:
+        """``x`` as uint8 with its scale and zero point, computed once for all products that read it."""
+        if x not in self._quantized:
+            names = [f"{x}.uint8", f"{x}.scale", f"{x}.zero_point"]
+            value, scale, zero_point = self.nodes("DynamicQuantizeLinear", [x], names)
+            self._quantized[x] = (value, scale, zero_point)
+        return self._quantized[x]
+
+    def finish(
+        self,
+        *,
+        inputs: Sequence[str],
+        output: tuple[str, Sequence[str | int]],
+        opset: int,
+        metadata: Mapping[str, str],
+    ) -> onnx.ModelProto:
+        """The model, once everything is in it: int64 inputs (batch, sequence), one float output with its axes, metadata in name order.
+
+        Raises:
+            WorkError: The weights do not fit into one file.
+        """
+        graph = self._model.graph
+        size = sum(len(tensor.raw_data) for tensor in graph.initializer)
+        if size > _MAX_BYTES:
+            raise WorkError(
+                f"The weights take {size / 1e9:.2f} GB; one ONNX file holds at most 2 GiB.",
+                hint="Export with precision: int8, or compress the model first.",
+            )
+        graph.name = "encoder"
+        name, axes = output
+        both = ["batch", "sequence"]
+        graph.input.extend(helper.make_tensor_value_info(given, TensorProto.INT64, both) for given in inputs)
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(axes)))
+        self._model.ir_version = _IR_VERSION[opset]
+        self._model.producer_name, self._model.producer_version = "compressbert", __version__
+        self._model.opset_import.extend([helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)])
+        helper.set_model_props(self._model, dict(sorted(metadata.items())))
+        return self._model
+
+
+def to_array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor as a numpy array on the CPU, floating point as fp32."""
+    values = tensor.detach().cpu()
+    array: NDArray[Any] = (values.float() if values.is_floating_point() else values).numpy()
+    return array

@@ -1,0 +1,37 @@
+"""What an exported file says about itself: labels, shape of the encoder, how it came about."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from compressbert.export.graph import OLDEST_ONNXRUNTIME
+from compressbert.model.handle import Model
+
+
+def metadata_of(model: Model, *, precision: str, opset: int, known_family: bool = True) -> dict[str, str]:
+    """Key to value for the file's ``metadata_props``; lists and mappings are JSON. Nothing depends on time or place.
+
+    Keys: ``labels`` (names in the order of the outputs; absent for heads without labels), ``problem_type`` if the
+    config has one, ``precision``, ``model_type``, ``layers`` (heads and FFN width of each, for known families),
+    ``lineage`` (one entry per method applied), ``oldest_onnxruntime``.
+    """
+    config = model.network.config
+    facts: dict[str, Any] = {
+        "precision": precision,
+        "model_type": config.model_type,
+        "oldest_onnxruntime": OLDEST_ONNXRUNTIME[opset],
+        "lineage": model.history,
+    }
+    if type(model.network).__name__.endswith("Classification"):
+        facts["labels"] = [config.id2label[index] for index in range(config.num_labels)]
+        if getattr(config, "problem_type", None):
+            facts["problem_type"] = config.problem_type
+    if known_family:
+        layers = model.family.layers(model.network)
+        facts["layers"] = [{"heads": layer.heads, "ffn": layer.ffn} for layer in layers]
+    return {key: value if isinstance(value, str) else _json(value) for key, value in facts.items()}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

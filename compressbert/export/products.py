@@ -1,0 +1,131 @@
+"""The modules every transformer is made of, as ONNX nodes: dense products, normalization, embedding rows, activations.
+
+Rows of tokens are the first axis throughout: a value of shape (rows, width) goes in and (rows, width') comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto
+from torch import nn
+
+from compressbert.export.graph import MICROSOFT, GraphBuilder, to_array
+from compressbert.nn.int8 import Int8Embedding, Int8Linear
+
+# Activations of transformers by name, as the one kernel that computes them: operator, domain, attributes.
+ACTIVATIONS: dict[str, tuple[str, str, dict[str, float]]] = {
+    "gelu": ("Gelu", MICROSOFT, {}),  # exact, with erf
+    "gelu_new": ("FastGelu", MICROSOFT, {}),
+    "gelu_fast": ("FastGelu", MICROSOFT, {}),
+    "gelu_pytorch_tanh": ("FastGelu", MICROSOFT, {}),
+    "quick_gelu": ("QuickGelu", MICROSOFT, {"alpha": 1.702}),
+    "silu": ("QuickGelu", MICROSOFT, {"alpha": 1.0}),
+    "swish": ("QuickGelu", MICROSOFT, {"alpha": 1.0}),
+    "relu": ("Relu", "", {}),
+    "tanh": ("Tanh", "", {}),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A stored embedding table: its rows, and for int8 rows their scales (rows, 1)."""
+
+    weight: str
+    scale: str | None = None
+
+
+class Emitter:
+    """Writes the modules of one network into a graph; weights keep the names they have in the checkpoint."""
+
+    def __init__(self, graph: GraphBuilder, network: nn.Module) -> None:
+        self.graph = graph
+        self._names: Mapping[nn.Module, str] = {module: name for name, module in network.named_modules()}
+
+    def name_of(self, module: nn.Module) -> str:
+        """Qualified name of a module of the network."""
+        return self._names[module]
+
+    def dense(self, x: str, module: nn.Module, name: str, *, scale: float = 1.0) -> str:
+        """``scale · (x Wᵀ + b)``: (rows, in) to (rows, out), with scale and bias inside the product.
+
+        fp32 weights stay (out, in), as in the checkpoint. int8 weights are transposed to (in, out), as the integer
+        kernel takes them; its per-channel scales carry ``scale``.
+        """
+        if isinstance(module, Int8Linear):
+            return self._integer_dense(x, module, name, scale)
+        if not isinstance(module, nn.Linear):
+            raise TypeError(f"{self.name_of(module)} is a {type(module).__name__}, not a Linear")
+        path = self.name_of(module)
+        factor = np.float32(scale)
+        if scale == 1:
+            inputs = [x, self.graph.weight(module.weight, f"{path}.weight")]
+        else:
+            inputs = [x, self.graph.constant(to_array(module.weight) * factor, f"{path}.weight")]
+        if module.bias is not None:
+            inputs.append(self.graph.constant(to_array(module.bias) * factor, f"{path}.bias"))
+        return self.graph.node("Gemm", inputs, name, transB=1)
+
+    def _integer_dense(self, x: str, module: Int8Linear, name: str, scale: float) -> str:
+        path = self.name_of(module)
+        factor = np.float32(scale)
+        value, value_scale, zero_point = self.graph.quantized(x)
+        weight = self.graph.constant(to_array(module.weight).T, f"{path}.weight")
+        weight_scale = self.graph.constant(to_array(module.scale) * factor, f"{path}.scale")
+        inputs = [value, weight, value_scale, weight_scale, zero_point, ""]
+        if module.bias is not None:
+            inputs.append(self.graph.constant(to_array(module.bias) * factor, f"{path}.bias"))
+        return self.graph.node("MatMulIntegerToFloat", inputs, name, domain=MICROSOFT)
+
+    def norm(self, x: str, module: nn.LayerNorm, name: str) -> str:
+        """LayerNorm over the last axis."""
+        path = self.name_of(module)
+        inputs = [x, self.graph.weight(module.weight, f"{path}.weight")]
+        if module.bias is not None:
+            inputs.append(self.graph.weight(module.bias, f"{path}.bias"))
+        return self.graph.node("LayerNormalization", inputs, name, axis=-1, epsilon=module.eps)
+
+    def residual_norm(self, x: str, residual: str, module: nn.LayerNorm, name: str) -> str:
+        """``LayerNorm(x + residual)``, written as Sum: onnxruntime fuses Add into a kernel that is slower."""
+        return self.norm(self.graph.node("Sum", [x, residual], f"{name}.sum"), module, name)
+
+    def activation(self, x: str, kind: str, name: str) -> str:
+        """An activation of `ACTIVATIONS`."""
+        op, domain, attributes = ACTIVATIONS[kind]
+        return self.graph.node(op, [x], name, domain=domain, **attributes)
+
+    def table(self, module: nn.Module, *, added: nn.Module | None = None) -> Table:
+        """Store an embedding table; ``added`` is an fp32 table whose row 0 is added to every row of an fp32 one."""
+        path = self.name_of(module)
+        if isinstance(module, Int8Embedding):
+            scale = self.graph.constant(to_array(module.scale)[:, None], f"{path}.scale")  # (rows, 1)
+            return Table(self.graph.weight(module.weight, f"{path}.weight"), scale)
+        if not isinstance(module, nn.Embedding):
+            raise TypeError(f"{path} is a {type(module).__name__}, not an Embedding")
+        if added is not None:
+            folded = to_array(module.weight) + to_array(added.weight)[0]  # type: ignore[arg-type]
+            return Table(self.graph.constant(folded, f"{path}.weight"))
+        return Table(self.graph.weight(module.weight, f"{path}.weight"))
+
+    def rows(self, table: Table, ids: str, name: str) -> str:
+        """Rows of a table: ids of any shape (...) to (..., width)."""
+        if table.scale is None:
+            return self.graph.node("Gather", [table.weight, ids], name)
+        values = self.graph.node("Gather", [table.weight, ids], f"{name}.int8")
+        return self._dequantize(values, self.graph.node("Gather", [table.scale, ids], f"{name}.scale"), name)
+
+    def first_rows(self, table: Table, count: str, name: str) -> str:
+        """Rows 0 to ``count``, an int64 vector of one element: (count, width)."""
+        start = self.graph.integers(0)
+        if table.scale is None:
+            return self.graph.node("Slice", [table.weight, start, count], name)
+        values = self.graph.node("Slice", [table.weight, start, count], f"{name}.int8")
+        scale = self.graph.node("Slice", [table.scale, start, count], f"{name}.scale")
+        return self._dequantize(values, scale, name)
+
+    def _dequantize(self, x: str, scale: str, name: str) -> str:
+        return self.graph.node(
+            "Mul", [self.graph.node("Cast", [x], f"{name}.cast", to=TensorProto.FLOAT), scale], name
+        )

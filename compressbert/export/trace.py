@@ -1,0 +1,114 @@
+"""Exports any other encoder through PyTorch's exporter: slower to write, fp32 only, checked in the same way."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import helper
+from torch import Tensor, nn
+
+from compressbert import __version__
+from compressbert.errors import WorkError
+from compressbert.export.metadata import metadata_of
+from compressbert.export.parity import Parity, check
+from compressbert.model.handle import Model
+
+_LOWEST_OPSET = 18  # PyTorch's exporter writes nothing older
+_LONGEST = 128  # positions are counted differently by every architecture; all have this many
+
+
+class _OneOutput(nn.Module):
+    """A network reduced to one of its outputs."""
+
+    def __init__(self, network: nn.Module, output: str) -> None:
+        super().__init__()
+        self.network = network
+        self.output = output
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Inputs (B, S) to the output."""
+        named = {"token_type_ids": token_type_ids} if token_type_ids is not None else {}
+        values: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask, **named)[
+            self.output
+        ]
+        return values
+
+
+def export(model: Model, file: Path, *, opset: int) -> Parity:
+    """Trace ``model`` into ``file`` and compare the two.
+
+    Args:
+        model: In evaluation mode, fp32.
+        file: Written anew, in a folder that exists.
+        opset: Operator set; raised to 18 where it is lower.
+
+    Raises:
+        WorkError: PyTorch cannot trace the model, or the file differs from it.
+    """
+    names = _inputs(model)
+    example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}
+    if "token_type_ids" in names:
+        example["token_type_ids"] = torch.zeros(2, 8, dtype=torch.int64)
+    with torch.inference_mode():
+        output = "logits" if "logits" in model(**example) else "last_hidden_state"
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    opset = max(opset, _LOWEST_OPSET)
+    try:
+        with _silence(), torch.no_grad():
+            program = torch.onnx.export(
+                _OneOutput(model.network, output).eval(),
+                kwargs=example,
+                input_names=list(names),
+                output_names=[output],
+                dynamic_shapes=dict.fromkeys(names, axes),
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        first = str(error).strip().splitlines()[0]
+        raise WorkError(
+            f"PyTorch's exporter cannot trace {type(model.network).__name__}: {first}",
+            hint="Models of the BERT, RoBERTa, DistilBERT and ELECTRA families are exported without it.",
+        ) from error
+    if program is None:
+        raise WorkError(f"PyTorch's exporter gave nothing for {type(model.network).__name__}.")
+    proto = program.model_proto
+    proto.producer_name, proto.producer_version = "compressbert", __version__
+    helper.set_model_props(proto, metadata_of(model, precision="fp32", opset=opset, known_family=False))
+    onnx.save_model(proto, str(file))
+    return check(model, file, longest=_LONGEST)
+
+
+def _inputs(model: Model) -> tuple[str, ...]:
+    """What the network takes and its tokenizer gives."""
+    accepted = inspect.signature(model.network.forward).parameters
+    types = "token_type_ids" in accepted and "token_type_ids" in model.tokenizer.model_input_names
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter's progress, warnings and logs from the user's terminal."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

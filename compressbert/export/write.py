@@ -1,0 +1,176 @@
+"""Exports a model: the graph, a comparison with PyTorch, and the config and tokenizer files other loaders look for."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from compressbert.config.schema import ExportConfig
+from compressbert.errors import ConfigError, InputError
+from compressbert.export import heads, trace
+from compressbert.export.encoder import input_names, write_encoder
+from compressbert.export.graph import GraphBuilder
+from compressbert.export.metadata import metadata_of
+from compressbert.export.parity import Parity, check
+from compressbert.export.products import Emitter
+from compressbert.model.edits import quantize_int8
+from compressbert.model.handle import Model
+from compressbert.progress import note
+
+Precision = Literal["fp32", "int8"]
+
+FILES: dict[Precision, str] = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """What an export wrote.
+
+    Attributes:
+        files: Precision to file.
+        parity: Precision to the comparison with PyTorch that the file passed.
+        seconds: Wall time of everything.
+        route: Written directly from the weights, or traced by PyTorch's exporter.
+        notes: What a reader should know.
+    """
+
+    files: dict[str, Path]
+    parity: dict[str, Parity]
+    seconds: float
+    route: Literal["direct", "trace"]
+    notes: tuple[str, ...]
+
+
+def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFacts:
+    """Write ``onnx/model.onnx`` and/or ``onnx/model_quantized.onnx``, ``config.json`` and the tokenizer to ``folder``.
+
+    The four families are written directly from their weights, everything else by PyTorch's exporter. Every file is
+    compared with PyTorch on padded batches first; files are moved into ``folder`` when all have passed.
+
+    Args:
+        model: Left as it is.
+        folder: Made if it does not exist.
+        settings: Precision, operator set, lossless speed-ups.
+
+    Raises:
+        ConfigError: A precision this model cannot be exported with.
+        WorkError: A file differs from PyTorch, or is too large. Nothing is kept then.
+    """
+    started = time.perf_counter()
+    reason = _refusal(model)
+    precisions = _precisions(model, settings, traced=bool(reason))
+    notes = [f"Written by PyTorch's exporter, because {reason}."] if reason else []
+    for text in notes:
+        note(text)
+    parity: dict[str, Parity] = {}
+    with _staging(folder) as stage:
+        for precision in precisions:
+            variant = _variant(model, precision)
+            file = stage / FILES[precision]
+            file.parent.mkdir(exist_ok=True)
+            if reason:
+                parity[precision] = trace.export(variant, file, opset=settings.opset)
+            else:
+                onnx.save_model(build(variant, settings), str(file))
+                parity[precision] = check(variant, file)
+        _write_companions(model, stage)
+    files = {precision: folder / FILES[precision] for precision in precisions}
+    return ExportFacts(
+        files, parity, time.perf_counter() - started, "trace" if reason else "direct", tuple(notes)
+    )
+
+
+def build(model: Model, settings: ExportConfig) -> onnx.ModelProto:
+    """The graph of a model of a known family, in the precision its modules have.
+
+    Raises:
+        InputError: This architecture or head is not written directly.
+    """
+    head = heads.head_of(model)
+    if head is None or heads.refusal(model):
+        raise InputError(f"This model cannot be written directly: {heads.refusal(model)}.")
+    graph = GraphBuilder()
+    emit = Emitter(graph, model.network)
+    encoded = write_encoder(emit, model, first_token_only=settings.optimize and head.reads_first_token)
+    width = int(model.family.layers(model.network)[-1].ffn_norm.normalized_shape[0])
+    output = heads.write_head(emit, head, encoded, width=width)
+    precision = "int8" if model.is_int8 else "fp32"
+    return graph.finish(
+        inputs=input_names(model),
+        output=(output.name, output.axes),
+        opset=settings.opset,
+        metadata=metadata_of(model, precision=precision, opset=settings.opset),
+    )
+
+
+def _refusal(model: Model) -> str:
+    """Why the graph cannot be written directly; "" if it can."""
+    try:
+        model.family  # noqa: B018 - asks whether the family is known
+    except InputError:
+        return f"models of type {model.network.config.model_type} are not written directly"
+    return heads.refusal(model)
+
+
+def _precisions(model: Model, settings: ExportConfig, *, traced: bool) -> tuple[Precision, ...]:
+    wanted = settings.precision
+    if traced and (wanted in ("int8", "both") or model.is_int8):
+        raise ConfigError(
+            f"int8 export works for models that are written directly; {type(model.network).__name__} is not.",
+            hint="Set precision: fp32.",
+        )
+    if model.is_int8:
+        if wanted in ("fp32", "both"):
+            raise ConfigError(
+                f"This model holds int8 weights, so it cannot be exported with precision: {wanted}.",
+                hint="Set precision: int8, or export the model from before quantization.",
+            )
+        return ("int8",)
+    if wanted == "both":
+        return ("fp32", "int8")
+    return ("int8",) if wanted == "int8" else ("fp32",)
+
+
+def _variant(model: Model, precision: Precision) -> Model:
+    """The model in evaluation mode and in this precision; the one given is not changed."""
+    if (precision == "int8") == model.is_int8 and not model.network.training:
+        return model
+    variant = model.copy().eval()
+    if precision == "int8" and not model.is_int8:
+        quantize_int8(variant)
+    return variant
+
+
+def _write_companions(model: Model, folder: Path) -> None:
+    """The stock config, without a reference to code, and the tokenizer."""
+    config = copy.deepcopy(model.network.config)
+    config.architectures = [type(model.network).__name__]
+    if hasattr(config, "auto_map"):
+        del config.auto_map
+    config.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder`` whose files are moved into it if the block succeeds, and removed if not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.export-", dir=folder.parent))
+    try:
+        yield stage
+        for file in sorted(path for path in stage.rglob("*") if path.is_file()):
+            target = folder / file.relative_to(stage)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+    finally:
+        shutil.rmtree(stage)

@@ -1,0 +1,134 @@
+"""The other end of a worker: starts the process, asks, and turns its failures into ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from compressbert import errors
+from compressbert.errors import CompressbertError, WorkError
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a worker said about the artefact it loaded."""
+
+    runtime: str
+    load_ms: float
+    vocab_size: int | None
+    max_length: int | None
+
+
+def _environment(threads: int) -> dict[str, str]:
+    source = str(Path(errors.__file__).resolve().parents[1])
+    inherited = os.environ.get("PYTHONPATH")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([source, inherited] if inherited else [source]),
+    }
+    environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return environment | {"TOKENIZERS_PARALLELISM": "false"}
+
+
+class WorkerProcess:
+    """A running worker with one artefact loaded; a context manager that ends the process."""
+
+    def __init__(
+        self, path: Path, *, threads: int, cores: Sequence[int] | None = None, trust_remote_code: bool = False
+    ) -> None:
+        self._path = path
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe nobody reads would block the worker
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "compressbert.measure.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=_environment(threads),
+            text=True,
+            encoding="utf-8",
+        )
+        try:
+            reply = self._ask(
+                do="load",
+                path=str(path),
+                threads=threads,
+                cores=None if cores is None else list(cores),
+                trust_remote_code=trust_remote_code,
+            )
+        except BaseException:
+            self.close()
+            raise
+        self.loaded = Loaded(reply["runtime"], reply["load_ms"], reply["vocab_size"], reply["max_length"])
+
+    def time(self, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> list[float]:
+        """Milliseconds of each of ``calls`` calls, going through ``lengths`` in order again and again."""
+        milliseconds: list[float] = self._ask(
+            do="time", batch=batch, lengths=list(lengths), calls=calls, seed=seed
+        )["ms"]
+        return milliseconds
+
+    def peak_rss_bytes(self) -> int:
+        """Largest resident set of the worker so far."""
+        return int(self._ask(do="memory")["peak_rss_bytes"])
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        if self._process.stdin is None or self._process.stdout is None:
+            raise WorkError(f"The worker for {self._path} has no pipes.")
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise self._death()
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            kind: type[CompressbertError] = getattr(errors, reply["kind"])
+            raise kind(reply["error"], hint=reply["hint"])
+        return reply
+
+    def _death(self) -> WorkError:
+        code = self._process.wait()
+        self._stderr.seek(0)
+        tail = self._stderr.read().decode("utf-8", "replace").splitlines()[-_TAIL_LINES:]
+        return WorkError(
+            f"The worker that ran {self._path} ended with status {code}.\n" + "\n".join(tail),
+            hint="Status -9 usually means that memory ran out." if code == -9 else "",
+        )
+
+    def close(self) -> None:
+        """End the process."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                try:
+                    pipe.close()
+                except BrokenPipeError:  # it died with our last request in the pipe
+                    continue
+        try:
+            self._process.wait(timeout=5)  # it quits by itself at the end of input
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._stderr.close()
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._process.kill()
+        self.close()

@@ -1,0 +1,134 @@
+"""What a student sees of its teacher, and the re-tune after a cut: distillation that methods share.
+
+Labelled data reads the teacher's outputs from the cache. Raw text cannot, as its masks are drawn anew in
+every epoch: there the teacher runs on each batch, and every token that is not padding is a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from compressbert.config.schema import TaskKind
+from compressbert.data.batches import Batch
+from compressbert.methods.base import MethodConfig, Run, labels_of
+from compressbert.model.handle import Model
+from compressbert.nn.losses import logit_mse, soft_target_loss
+from compressbert.train.loop import Loss
+
+Soft = Literal["kl", "mse"]
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a model says about a batch: one row per example, or per token that is not padding for raw text.
+
+    Attributes:
+        logits: (N, C).
+        hidden: The last layer's state of the row's token (an example's first token), (N, H); None unless
+            asked for.
+    """
+
+    logits: Tensor
+    hidden: Tensor | None
+
+
+def teacher_signals(run: Run, *, hidden: bool) -> Callable[[Batch], Signals]:
+    """Return the function that gives the teacher's signals for a batch, on the batch's device.
+
+    Raises:
+        ConfigError: The run has no teacher or no data.
+    """
+    run.require("Distillation", ("teacher", "data"))
+    if run.required_task.kind == "masked-lm":
+        return _live_teacher(run, hidden=hidden)
+    cache = run.teacher_outputs(hidden=hidden)
+
+    def cached(batch: Batch) -> Signals:
+        device = batch.inputs["input_ids"].device
+        states = cache.hidden(batch.examples).to(device) if hidden else None
+        return Signals(cache.logits(batch.examples).to(device), states)
+
+    return cached
+
+
+def _live_teacher(run: Run, *, hidden: bool) -> Callable[[Batch], Signals]:
+    teacher = run.required_teacher
+
+    def live(batch: Batch) -> Signals:
+        teacher.network.to(batch.inputs["input_ids"].device)
+        with torch.no_grad():
+            _, signals = forward(teacher, batch, every_token=True, hidden=hidden)
+        return signals
+
+    return live
+
+
+def forward(model: Model, batch: Batch, *, every_token: bool, hidden: bool) -> tuple[Tensor, Signals]:
+    """Run ``model`` on a batch.
+
+    Returns:
+        Its logits as the task's loss takes them, (B, C) or (B, S, V), and its signals.
+    """
+    output = model(**batch.inputs, output_hidden_states=hidden)
+    last = output.hidden_states[-1] if hidden else None  # (B, S, H)
+    if not every_token:
+        return output.logits, Signals(output.logits, None if last is None else last[:, 0])
+    real = batch.inputs["attention_mask"].bool()  # (B, S)
+    return output.logits, Signals(output.logits[real], None if last is None else last[real])
+
+
+def soft_loss(kind: TaskKind, soft: Soft, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return the loss between logits, both (N, C): on soft targets, or their squared difference."""
+    if soft == "mse":
+        return logit_mse(student, teacher)
+    return soft_target_loss(kind, student, teacher, temperature)
+
+
+def retune_loss(
+    run: Run, *, temperature: float = 2.0, soft_weight: float = 1.0, hard_weight: float = 1.0
+) -> Loss:
+    """Return soft_weight · T² · KL(dense ‖ cut) + hard_weight · task loss; dense is ``run.teacher``."""
+    teacher = teacher_signals(run, hidden=False)
+    task = run.required_task
+
+    def loss(model: Model, batch: Batch) -> dict[str, Tensor]:
+        logits, signals = forward(model, batch, every_token=task.kind == "masked-lm", hidden=False)
+        soft = soft_loss(task.kind, "kl", signals.logits, teacher(batch).logits, temperature)
+        return {"soft": soft_weight * soft, "task": hard_weight * task.loss(logits, labels_of(batch))}
+
+    return loss
+
+
+def retune(model: Model, dense: Model, run: Run, *, epochs: float, config: MethodConfig) -> None:
+    """Let a cut model recover, in place: training on the task with its dense self as teacher.
+
+    Args:
+        model: What was cut.
+        dense: The model before the cut; the teacher unless the run has another one.
+        run: Data, settings and work folder.
+        epochs: Passes over the training data; 0 leaves the model as it is.
+        config: What made the cut; another cut is re-tuned anew.
+
+    Raises:
+        ConfigError: There is no training data.
+    """
+    if epochs == 0:
+        return
+    run.require("A re-tune", ("data",))
+    run = run.with_teacher(dense)
+    run.fit(model, retune_loss(run), stage="retune", epochs=epochs, depends_on=config)
+
+
+def task_loss(run: Run) -> Loss:
+    """Return the task's own loss as a training loss."""
+    task = run.required_task
+
+    def loss(model: Model, batch: Batch) -> dict[str, Tensor]:
+        return {"task": task.loss(model(**batch.inputs).logits, labels_of(batch))}
+
+    return loss

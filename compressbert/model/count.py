@@ -1,0 +1,112 @@
+"""Counting a model: parameters, stored bytes and multiply-accumulates, from the actual shapes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+from torch import Tensor
+
+from compressbert.model.handle import Model
+from compressbert.model.source import weight_files
+from compressbert.model.weights import distinct
+from compressbert.results.record import ModelFacts
+
+COMPONENTS = ("embeddings", "attention", "ffn", "head", "rest")
+SEQUENCE = 128
+
+
+def facts(model: Model, folder: Path | None = None) -> ModelFacts:
+    """Size of a model; a tied tensor counts once.
+
+    Int8 weights and their biases count as parameters. Their scales count in bytes only: they describe the
+    number format.
+
+    Args:
+        model: What to count.
+        folder: Where it is saved; ``bytes_on_disk`` is then the size of the weight files, else that of the
+            tensors.
+    """
+    tensors = distinct(model.network)
+    parameters = {name: tensor for name, tensor in tensors.items() if not name.endswith(".scale")}
+    family, network = model.family, model.network
+    layers = family.layers(network)
+    inside = family.path(network, "layers") + "."
+    return ModelFacts(
+        parameters=_elements(parameters.values()),
+        nonzero_parameters=sum(int(tensor.count_nonzero()) for tensor in parameters.values()),
+        encoder_parameters=_elements(
+            tensor for name, tensor in parameters.items() if name.startswith(inside)
+        ),
+        bytes_on_disk=stored_bytes(folder) if folder is not None else sum(map(_bytes, tensors.values())),
+        bytes_by_component=_by_component(model, tensors),
+        layers=len(layers),
+        heads_per_layer=tuple(layer.heads for layer in layers),
+        ffn_per_layer=tuple(layer.ffn for layer in layers),
+        hidden=cast(int, layers[0].ffn_out.out_features),
+        macs_per_token=macs_per_token(model),
+    )
+
+
+def macs_per_token(model: Model, sequence: int = SEQUENCE) -> int:
+    """Multiply-accumulates of the layers per token, in sequences of this length.
+
+    Per layer, with hidden width H, heads·d attention units and I neurons: 4·H·heads·d for the projections,
+    2·S·heads·d for scores and their use, 2·H·I for the FFN. Embeddings, pooler and head are left out.
+    """
+    size = model.family.head_size(model.network)
+    total = 0
+    for layer in model.family.layers(model.network):
+        hidden, units = cast(int, layer.ffn_out.out_features), layer.heads * size
+        total += 4 * hidden * units + 2 * sequence * units + 2 * hidden * layer.ffn
+    return total
+
+
+def stored_bytes(folder: Path) -> int:
+    """Bytes of the weight files of a model folder."""
+    return sum(file.stat().st_size for file in set(weight_files(folder).values()))
+
+
+def _by_component(model: Model, tensors: dict[str, Tensor]) -> dict[str, int]:
+    parts = _prefixes(model)
+    total: Counter[str] = Counter(dict.fromkeys(COMPONENTS, 0))
+    for name, tensor in tensors.items():
+        component = next((part for start, part in parts if name.startswith(start)), "rest")
+        total[component] += _bytes(tensor)
+    return dict(total)
+
+
+def _prefixes(model: Model) -> list[tuple[str, str]]:
+    """Beginning of a tensor's name to its component, the first match wins."""
+    family, network = model.family, model.network
+    prefix = family.encoder_prefix(network)
+    found = [(f"{prefix}embeddings", "embeddings")]
+    for index in range(len(family.layers(network))):
+        for kind, component in _LAYER_PARTS.items():
+            found.append((f"{family.path(network, kind, index)}.", component))
+    found += [(f"{prefix}pooler.", "head")]
+    if prefix:  # everything beside the encoder is the task's head
+        found += [(prefix, "rest"), ("", "head")]
+    return found
+
+
+_LAYER_PARTS = {
+    "query": "attention",
+    "key": "attention",
+    "value": "attention",
+    "attention_out": "attention",
+    "attention_norm": "attention",
+    "ffn_in": "ffn",
+    "ffn_out": "ffn",
+    "ffn_norm": "ffn",
+}
+
+
+def _elements(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

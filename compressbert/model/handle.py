@@ -1,0 +1,79 @@
+"""The handle on a model in memory: a network, its tokenizer, and how its structure came about."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
+
+from compressbert.errors import ConfigError
+from compressbert.model.families import Family, family_of
+from compressbert.nn.int8 import Int8Embedding, Int8Linear
+
+if TYPE_CHECKING:
+    from compressbert.model.edits import Edit
+
+
+@dataclass
+class Model:
+    """An encoder with its head and tokenizer.
+
+    Attributes:
+        network: A stock class of transformers, its modules narrowed or swapped by edits.
+        tokenizer: Its tokenizer.
+        base_config: The stock config before any edit, as plain JSON values.
+        edits: What changed the structure, in order; replayed on a stock network they give this one.
+        history: One entry per method applied: ``{"method", "settings", "parent_sha256"}``.
+    """
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    base_config: dict[str, Any]
+    edits: list[Edit] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def family(self) -> Family:
+        """The names of this architecture's parts."""
+        return family_of(self.network)
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether any module holds int8 weights."""
+        return any(isinstance(module, Int8Linear | Int8Embedding) for module in self.network.modules())
+
+    def __call__(self, **inputs: Any) -> ModelOutput:
+        """Run the network on ``input_ids``, ``attention_mask`` (and ``token_type_ids``), each (B, S)."""
+        return self.network(**inputs)
+
+    def copy(self) -> Model:
+        """A deep copy that shares nothing with this model; tied tensors stay tied inside the copy."""
+        return Model(
+            network=copy.deepcopy(self.network),
+            tokenizer=copy.deepcopy(self.tokenizer),
+            base_config=copy.deepcopy(self.base_config),
+            edits=copy.deepcopy(self.edits),
+            history=copy.deepcopy(self.history),
+        )
+
+    def eval(self) -> Model:
+        """Switch dropout off; returns this model."""
+        self.network.eval()
+        return self
+
+    def train(self) -> Model:
+        """Switch dropout on; returns this model.
+
+        Raises:
+            ConfigError: The model holds int8 modules, which do not train.
+        """
+        if self.is_int8:
+            raise ConfigError(
+                "This model holds int8 weights, and int8 weights do not train.",
+                hint="Train or prune the fp32 model first and quantize as the last step.",
+            )
+        self.network.train()
+        return self

@@ -1,0 +1,106 @@
+"""`distill`, `prune` and `quantize`: one plain function that hands a model to a method."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressbert.config.schema import CompressConfig, ModelSource, TrainConfig
+from compressbert.errors import ConfigError
+from compressbert.methods.base import MethodConfig, Run
+from compressbert.methods.registry import MethodInfo, find_method, load_method
+from compressbert.model.checkpoint import load
+from compressbert.model.handle import Model
+from compressbert.pipeline.keys import model_fingerprint, step_key
+from compressbert.pipeline.steps.inputs import Inputs, SplitName, read_inputs
+from compressbert.pipeline.steps.outcome import Outcome, finish_model, output_folder
+from compressbert.results.record import StepResult
+from compressbert.results.store import step_folder
+
+
+def train_settings(info: MethodInfo, given: dict[str, Any]) -> TrainConfig:
+    """Return the training settings: the method's defaults under what the user gave."""
+    return TrainConfig.model_validate({**info.train_defaults, **given})
+
+
+def compress_key(kind: str, config: CompressConfig, *, parent: str, teacher: str | None) -> str:
+    """Return the key of a compress step from the fingerprints of the models it reads. Imports no torch-heavy method."""
+    info = find_method(config.method.name, kind)
+    settings = config.model_dump(mode="json", include={"method", "train", "seed"})
+    inputs = [parent] if teacher is None else [parent, teacher]
+    return step_key("compress", settings, inputs=inputs, data=config.data, method_file=info.path)
+
+
+def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> StepResult:
+    """Apply ``config.method`` to ``config.model`` and write a model folder to ``config.output``.
+
+    Args:
+        kind: distill, prune or quantize; the method must belong to it.
+        config: Settings. For distill, ``model`` is the teacher.
+        overwrite: Replace an existing output folder.
+
+    Raises:
+        ConfigError: Unknown method, impossible setting, or the output folder is not empty.
+        InputError: The model or the data is unusable.
+        WorkError: Training diverged, or the disk is full.
+    """
+    started = time.monotonic()
+    target = output_folder(config)
+    info = find_method(config.method.name, kind)
+    module = load_method(info)
+    settings: MethodConfig = module.Config.model_validate(config.method.settings)
+    parent = model_fingerprint(config.model.path, config.model.revision)
+    teacher_print = model_fingerprint(config.teacher.path, config.teacher.revision) if config.teacher else None
+    key = compress_key(kind, config, parent=parent, teacher=teacher_print)
+    with step_folder(target, overwrite=overwrite, key=key) as step:
+        inputs = _inputs(config, info, settings)
+        model = _load(config.model, inputs)
+        run = _run(config, info, model, inputs, step.work)
+        torch.manual_seed(config.seed)
+        result: Model = module.compress(model, settings, run)
+        entry = {"method": info.name, "settings": settings.model_dump(mode="json"), "parent_sha256": parent}
+        result.history.append(entry)
+        outcome = Outcome(kind, config, config.model, parent, inputs, started, log=run.log, notes=run.notes)
+        outcome.resolved = _resolved(config, info, settings)
+        return finish_model(step, result, outcome)
+
+
+def _inputs(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> Inputs | None:
+    needed: tuple[SplitName, ...] = ("train",) if "data" in settings.needs(info.needs) else ()
+    if config.data is None:
+        if needed:
+            raise ConfigError(
+                f"{info.name} needs training data and there is no data section",
+                hint="Add `data: {train: FILE, validation: FILE}`, or `--data FILE`.",
+            )
+        return None
+    also: tuple[SplitName, ...] = ("validation",) if needed else ("train", "validation")
+    return read_inputs(config.data, config.model, needs=needed, also=also)
+
+
+def _load(source: ModelSource, inputs: Inputs | None) -> Model:
+    spec = inputs.task.spec() if inputs is not None else None
+    return load(source.path, task=spec, revision=source.revision, trust_remote_code=source.trust_remote_code)
+
+
+def _run(config: CompressConfig, info: MethodInfo, model: Model, inputs: Inputs | None, work: Path) -> Run:
+    return Run(
+        task=inputs.task if inputs is not None else None,
+        train=inputs.encoded("train", model.tokenizer) if inputs is not None else None,
+        validation=inputs.encoded("validation", model.tokenizer) if inputs is not None else None,
+        settings=train_settings(info, config.train),
+        teacher=_load(config.teacher, inputs) if config.teacher is not None else None,
+        seed=config.seed,
+        work=work,
+    )
+
+
+def _resolved(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> dict[str, Any]:
+    """Return the config with every default of the method filled in."""
+    document = config.model_dump(mode="json")
+    document["method"] = {"name": info.name, **settings.model_dump(mode="json")}
+    document["train"] = train_settings(info, config.train).model_dump(mode="json")
+    return document

@@ -1,0 +1,56 @@
+"""`export`: write a model folder as ONNX, checked against PyTorch before it is kept."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from compressbert.config.schema import DataConfig, ExportStepConfig
+from compressbert.export.write import export_onnx
+from compressbert.measure.size import onnx_facts
+from compressbert.model.checkpoint import load
+from compressbert.model.count import facts
+from compressbert.pipeline.keys import model_fingerprint, step_key
+from compressbert.pipeline.steps.inputs import read_inputs
+from compressbert.pipeline.steps.outcome import Outcome, commit, output_folder
+from compressbert.results.record import ModelFacts, StepResult
+from compressbert.results.store import step_folder
+
+
+def export_key(config: ExportStepConfig, *, parent: str, data: DataConfig | None) -> str:
+    """Return the key of an export from the fingerprint of the model it reads."""
+    settings = config.model_dump(mode="json", include={"export", "seed"})
+    return step_key("export", settings, inputs=[parent], data=data)
+
+
+def export(config: ExportStepConfig, *, overwrite: bool = False, data: DataConfig | None = None) -> StepResult:
+    """Export ``config.model`` to ``config.output``; with ``data``, the written file is also evaluated on it.
+
+    Raises:
+        ConfigError: The output folder is not empty, or the precision asked for is not possible.
+        InputError: The model is unusable.
+        WorkError: The file's outputs differ from PyTorch's; nothing is kept.
+    """
+    started = time.monotonic()
+    target = output_folder(config)
+    parent = model_fingerprint(config.model.path, config.model.revision)
+    key = export_key(config, parent=parent, data=data)
+    with step_folder(target, overwrite=overwrite, key=key) as step:
+        inputs = None
+        if data is not None and (data.validation is not None or data.hub is not None):
+            inputs = read_inputs(data, config.model, needs=("validation",))
+        model = load(
+            config.model.path, revision=config.model.revision, trust_remote_code=config.model.trust_remote_code
+        )
+        exported = export_onnx(model, step.folder, config.export)
+        outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)
+        main = exported.files.get("int8") or exported.files["fp32"]
+        return commit(step, outcome, _facts(facts(model), main))
+
+
+def _facts(model: ModelFacts, file: Path) -> ModelFacts:
+    """Return the model's counts with the bytes of the file that was written."""
+    size = onnx_facts(file)
+    return model.model_copy(
+        update={"bytes_on_disk": size.bytes_on_disk, "bytes_by_component": size.bytes_by_component}
+    )

@@ -1,0 +1,128 @@
+"""What the steps share before the work: the task, its data as token ids, and the labels that tie them to a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from compressbert.config.schema import DataConfig, ModelSource
+from compressbert.data.encode import Encoded, encode
+from compressbert.data.labels import are_integers, is_generic
+from compressbert.data.read import Split, label_names_of, read_split
+from compressbert.errors import ConfigError, InputError
+from compressbert.measure.runners import config_folder
+from compressbert.model.checkpoint import _load_tokenizer as load_tokenizer
+from compressbert.tasks.base import Task, task_for
+
+SplitName = Literal["train", "validation"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A task and the splits a step asked for."""
+
+    task: Task
+    config: DataConfig
+    splits: dict[SplitName, Split]
+
+    def encoded(self, split: SplitName, tokenizer: PreTrainedTokenizerBase) -> Encoded | None:
+        """Return a split as token ids, from the cache where possible; None where there is no such split."""
+        if split not in self.splits:
+            return None
+        return encode(self.splits[split], tokenizer, task=self.task, max_length=self.config.max_length)
+
+    def required(self, split: SplitName, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """Return a split that was asked for as needed, as token ids."""
+        return encode(self.splits[split], tokenizer, task=self.task, max_length=self.config.max_length)
+
+
+def artefact_folder(path: Path) -> Path:
+    """Return the folder with the config and tokenizer of a model folder, an export folder or an .onnx file.
+
+    Raises:
+        InputError: There is none.
+    """
+    folder = config_folder(path)
+    if folder is None:
+        raise InputError(
+            f"no config.json beside {path}", hint="Keep the .onnx file in the folder that `compressbert export` wrote."
+        )
+    return folder
+
+
+def stored_label_names(source: ModelSource) -> tuple[str, ...] | None:
+    """Return the label names a local model was trained with, in the order of its ids.
+
+    None for a model without names of its own (LABEL_0, …). A model on the hub is compared when it is loaded.
+    """
+    path = Path(source.path)
+    if not path.exists():
+        return None
+    names = _config(path).get("id2label") or {}
+    ordered = tuple(str(names[key]) for key in sorted(names, key=int))
+    return None if not ordered or is_generic(ordered) else ordered
+
+
+def _config(path: Path) -> dict[str, dict[str, str]]:
+    folder = config_folder(path)
+    if folder is None:
+        return {}
+    file = folder / "config.json"
+    try:
+        found: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}", hint="Restore the model folder.") from error
+    return found
+
+
+def read_inputs(
+    data: DataConfig,
+    source: ModelSource,
+    *,
+    needs: Sequence[SplitName] = (),
+    also: Sequence[SplitName] = (),
+    new_head: bool = False,
+) -> Inputs:
+    """Read the splits a step works on and settle its task.
+
+    Args:
+        data: The data section.
+        source: The model whose label names the data must agree with.
+        needs: Splits that must be there.
+        also: Splits to read if they are configured.
+        new_head: The model may get a new head: its label names bind the data only if they are the same set.
+
+    Raises:
+        ConfigError: A needed split is not configured.
+        InputError: The data or its labels are unusable, or label names disagree.
+    """
+    for split in needs:
+        if getattr(data, split) is None and data.hub is None:
+            raise ConfigError(f"data.{split} is needed and missing", hint=f"Add `{split}: FILE` to the data section.")
+    names = stored_label_names(source)
+    if new_head and names is not None and not _same_labels(names, label_names_of(data)):
+        names = None
+    wanted = [*needs, *(split for split in also if getattr(data, split) is not None or data.hub is not None)]
+    splits = {split: read_split(data, split, label_names=names) for split in wanted}
+    if not splits:
+        raise ConfigError("the data section names no data", hint="Add `train: FILE` and `validation: FILE` to it.")
+    return Inputs(task_for(data, next(iter(splits.values())).label_names), data, splits)
+
+
+def _same_labels(model: Sequence[str], data: Sequence[str]) -> bool:
+    return set(model) == set(data) or (are_integers(data) and len(model) == len(data))
+
+
+def validation_lengths(data: DataConfig, path: Path) -> list[int] | None:
+    """Return the word pieces of each validation row, as the tokenizer beside ``path`` cuts them; None without a split."""
+    if data.validation is None and data.hub is None:
+        return None
+    split = read_split(data, "validation", need_labels=False)
+    tokenizer = load_tokenizer(artefact_folder(path), False)
+    encoded = encode(split, tokenizer, task=task_for(data, ("a", "b")), max_length=data.max_length)
+    return [int(length) for length in encoded.lengths]

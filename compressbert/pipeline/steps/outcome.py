@@ -1,0 +1,100 @@
+"""What every step does after its work: save, score what was saved, and write the record last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compressbert.config.schema import ModelSource, StepConfig
+from compressbert.errors import ConfigError
+from compressbert.measure.quality import Quality, evaluate, labels_of, save_predictions
+from compressbert.measure.runners import open_runner
+from compressbert.model.checkpoint import _load_tokenizer as load_tokenizer, save
+from compressbert.model.count import facts
+from compressbert.model.handle import Model
+from compressbert.pipeline.steps.inputs import Inputs, artefact_folder
+from compressbert.results.environment import environment
+from compressbert.results.record import ModelFacts, Parent, StepResult
+from compressbert.results.store import StepFolder
+
+PREDICTIONS = "predictions.safetensors"
+
+
+@dataclass
+class Outcome:
+    """What a step knows about itself once its work is done."""
+
+    command: str
+    config: StepConfig
+    source: ModelSource
+    parent_sha256: str
+    inputs: Inputs | None
+    started: float
+    log: Sequence[Mapping[str, float]] = ()
+    notes: Sequence[str] = ()
+    resolved: dict[str, Any] = field(default_factory=dict)  # the config with a method's defaults filled in
+
+
+def output_folder(config: StepConfig) -> Path:
+    """Return the step's target folder.
+
+    Raises:
+        ConfigError: No output was given.
+    """
+    if config.output is None:
+        raise ConfigError(
+            "no output folder was given", hint="Add `output: FOLDER` to the config, or `--output FOLDER`."
+        )
+    return Path(config.output)
+
+
+def score(path: Path, inputs: Inputs | None, *, predictions: Path | None = None) -> Quality | None:
+    """Evaluate the artefact at ``path`` on the validation split; None without one.
+
+    Args:
+        path: A model folder, an export folder or an .onnx file.
+        inputs: Task and data.
+        predictions: File to keep the logits in, so that a comparison need not run the model again.
+    """
+    if inputs is None or "validation" not in inputs.splits:
+        return None
+    encoded = inputs.required("validation", load_tokenizer(artefact_folder(path), False))
+    runner = open_runner(path)
+    try:
+        quality = evaluate(runner, inputs.task, encoded)
+    finally:
+        runner.close()
+    if predictions is not None:
+        save_predictions(predictions, quality.logits, labels_of(encoded))
+    return quality
+
+
+def finish_model(step: StepFolder, model: Model, outcome: Outcome) -> StepResult:
+    """Save ``model`` into the step's folder, score the saved copy, and commit the record."""
+    model.network.cpu()
+    save(model, step.folder)
+    return commit(step, outcome, facts(model, step.folder))
+
+
+def commit(step: StepFolder, outcome: Outcome, model: ModelFacts) -> StepResult:
+    """Score what lies in the step's folder and commit its record."""
+    quality = score(step.folder, outcome.inputs, predictions=step.folder / PREDICTIONS)
+    result = StepResult(
+        step=step.target.name,
+        command=outcome.command,
+        config=outcome.resolved or outcome.config.model_dump(mode="json"),
+        seed=outcome.config.seed,
+        parent=Parent(folder=outcome.source.path, sha256=outcome.parent_sha256),
+        model=model,
+        quality=quality.results if quality is not None else {},
+        primary_metric=outcome.inputs.task.primary_metric if quality is not None and outcome.inputs else None,
+        training=tuple(dict(entry) for entry in outcome.log),
+        notes=tuple(outcome.notes),
+        environment=environment(),
+        seconds=time.monotonic() - outcome.started,
+        files={},
+    )
+    return step.commit(result)

@@ -1,0 +1,145 @@
+"""How numbers are written, the same in the terminal, in Markdown and in HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from compressbert.results.measured import DATA_CELL, cell_name
+from compressbert.results.record import Interval, LatencyCell, MetricResult, Report, ReportRow
+
+ABSENT = "–"
+_UNBOUNDED = (
+    "loss",
+    "perplexity",
+    "mse",
+    "mae",
+)  # every other metric lies in [-1, 1] and is shown in percent
+
+
+def in_percent(metric: str | None) -> bool:
+    """Whether a metric is shown in percent."""
+    return metric is not None and not any(word in metric.lower() for word in _UNBOUNDED)
+
+
+def primary(row: ReportRow) -> MetricResult | None:
+    """The row's primary metric, if it was measured."""
+    return row.quality.get(row.primary_metric or "")
+
+
+def headline_latency(row: ReportRow) -> LatencyCell | None:
+    """The latency that speaks for the row: the data's own lengths where timed, else the first cell."""
+    cells = {cell_name(cell.batch, cell.length): cell for cell in row.latency}
+    return cells.get(DATA_CELL) or next(iter(cells.values()), None)
+
+
+def cell_label(name: str) -> str:
+    """A latency cell's name as a person reads it."""
+    if name == DATA_CELL:
+        return "data's lengths"
+    batch, _, length = name.partition("x")
+    return f"{batch} × {length}"
+
+
+def metric_text(found: Interval | None, metric: str | None) -> str:
+    """``89.1 [87.0, 91.1]``; in percent where the metric is a fraction."""
+    if found is None:
+        return ABSENT
+    scale, digits = (100.0, 1) if in_percent(metric) else (1.0, 3)
+    return f"{found.value * scale:.{digits}f} {bounds(found, scale=scale, digits=digits)}"
+
+
+def bounds(found: Interval, *, scale: float = 1.0, digits: int = 1) -> str:
+    """``[87.0, 91.1]``."""
+    return f"[{found.low * scale:.{digits}f}, {found.high * scale:.{digits}f}]"
+
+
+def percent(found: Interval | None) -> str:
+    """A fraction in percent with its interval."""
+    return ABSENT if found is None else f"{found.value * 100:.1f} {bounds(found, scale=100.0)}"
+
+
+def times(value: float | None) -> str:
+    """``4.9×``, with as many digits as carry meaning."""
+    return ABSENT if value is None else f"{value:.{2 if value < 10 else 1}f}×"
+
+
+def times_interval(found: Interval | None) -> str:
+    """``8.12× [7.90, 8.30]``."""
+    if found is None:
+        return ABSENT
+    return f"{times(found.value)} {bounds(found, digits=2 if found.value < 10 else 1)}"
+
+
+def megabytes(size: int | None) -> str:
+    """Bytes in 10^6, one decimal; two below 10."""
+    return ABSENT if size is None else f"{size / 1e6:.{2 if size < 10e6 else 1}f}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Milliseconds to three significant digits."""
+    if value is None:
+        return ABSENT
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:.{digits}f}"
+
+
+def millions(count: int | None) -> str:
+    """A count in millions."""
+    return ABSENT if count is None else f"{count / 1e6:.2f}"
+
+
+def memory(row: ReportRow) -> str:
+    """Peak memory in 10^6 bytes."""
+    return ABSENT if row.memory is None else f"{row.memory.peak_rss_mb:.0f}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value: ``0.043``, ``< 0.001``."""
+    if p is None:
+        return ABSENT
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def survey_columns(survey: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The survey's figures of a method in its own columns: compression, performance retained, speed-up."""
+    forms = {"compression": "{}×", "retained": "{} %", "speedup": "{}×"}
+    found = [ABSENT if survey.get(key) is None else form.format(survey[key]) for key, form in forms.items()]
+    return found[0], found[1], found[2]
+
+
+def summary(report: Report) -> str:
+    """The whole report in a sentence: the last row against the baseline."""
+    last = report.rows[-1]
+    if last.name == report.baseline:
+        found = primary(last)
+        quality = f" {last.primary_metric} {metric_text(found, last.primary_metric)}." if found else ""
+        return f"{last.name} is the baseline; there is nothing to compare it with yet.{quality}"
+    parts = []
+    if last.compression is not None:
+        parts.append(_change(last.compression, "smaller", "larger"))
+    if last.speedup is not None:
+        parts.append(f"{_change(last.speedup.value, 'faster', 'slower')} {bounds(last.speedup, digits=2)}")
+    if last.retained is not None:
+        kept = f"{last.retained.value * 100:.1f} % {bounds(last.retained, scale=100)}"
+        parts.append(f"keeps {kept} of the {last.primary_metric}")
+    if not parts:
+        return f"{last.name} was not measured against {report.baseline}."
+    listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+    verb = "" if last.retained is not None and len(parts) == 1 else "is "
+    return f"Against {report.baseline}, {last.name} {verb}{listed}."
+
+
+def _change(ratio: float, more: str, less: str) -> str:
+    return f"{times(ratio)} {more}" if ratio >= 1 else f"{times(1 / ratio)} {less}"
+
+
+def cells_of(report: Report) -> tuple[str, ...]:
+    """Names of all latency cells with a speed-up, the data's own lengths first."""
+    names = dict.fromkeys(name for row in report.rows for name in row.speedup_by_cell)
+    return tuple(sorted(names, key=lambda name: name != DATA_CELL))
+
+
+def plain(value: float) -> str:
+    """A number without trailing zeros: ``0.5``, ``20``."""
+    return f"{value:g}"

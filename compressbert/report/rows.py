@@ -1,0 +1,126 @@
+"""A report's rows: what each step left, joined with its comparison and its timings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compressbert.errors import ConfigError
+from compressbert.results.measured import CandidateTimings, Comparison
+from compressbert.results.record import (
+    Environment,
+    Interval,
+    ModelFacts,
+    Report,
+    ReportGate,
+    ReportRow,
+    StepResult,
+)
+
+ENCODER_COMPONENTS = ("attention", "ffn")
+
+
+@dataclass(frozen=True)
+class RowInput:
+    """What is known of one step. ``comparison`` and ``timings`` are None where they were not measured.
+
+    ``result.quality`` is what the row shows; ``survey`` holds the survey's own figures for the method.
+    """
+
+    name: str
+    step: str
+    result: StepResult
+    method: str | None = None
+    folder: str | None = None
+    comparison: Comparison | None = None
+    timings: CandidateTimings | None = None
+    survey: dict[str, Any] | None = None
+
+
+def build(
+    title: str,
+    baseline: str,
+    inputs: Sequence[RowInput],
+    *,
+    environment: Environment,
+    gates: tuple[ReportGate, ...] = (),
+    config: dict[str, Any] | None = None,
+) -> Report:
+    """Assemble a report.
+
+    Args:
+        title: Heading.
+        baseline: Name of the row that the others are compared with.
+        inputs: One per row, in the order of the report.
+        environment: Where it was measured.
+        gates: Verdicts; `pipeline/gates.py:judge` gives them for a row.
+        config: The resolved settings, shown at the end.
+
+    Raises:
+        ConfigError: No row is named ``baseline``.
+    """
+    base = next((row for row in inputs if row.name == baseline), None)
+    if base is None:
+        names = ", ".join(row.name for row in inputs) or "none"
+        raise ConfigError(
+            f"The report's baseline is {baseline!r}, but the rows are: {names}.",
+            hint="Set report.baseline to one of them.",
+        )
+    rows = tuple(_row(row, base.result.model) for row in inputs)
+    return Report(
+        title=title, baseline=baseline, rows=rows, gates=gates, environment=environment, config=config or {}
+    )
+
+
+def _row(row: RowInput, base: ModelFacts | None) -> ReportRow:
+    result, facts, timings, comparison = row.result, row.result.model, row.timings, row.comparison
+    return ReportRow(
+        name=row.name,
+        step=row.step,
+        method=row.method,
+        folder=row.folder,
+        quality={name: metric for name, metric in result.quality.items() if _finite(metric)},
+        primary_metric=result.primary_metric,
+        retained=_finite(comparison.retained) if comparison else None,
+        quality_drop=_finite(comparison.drop) if comparison else None,
+        flips=len(comparison.flips) if comparison and comparison.flips is not None else None,
+        mcnemar_p=comparison.mcnemar_p if comparison else None,
+        compression=_ratio(base.bytes_on_disk if base else None, facts.bytes_on_disk if facts else None),
+        compression_encoder=_ratio(_encoder_bytes(base), _encoder_bytes(facts)),
+        speedup=timings.speedup if timings else None,
+        latency=timings.cells if timings else result.latency,
+        speedup_by_cell=timings.speedup_by_cell if timings else {},
+        memory=timings.memory if timings else result.memory,
+        parameters=facts.parameters if facts else None,
+        bytes_on_disk=facts.bytes_on_disk if facts else None,
+        bytes_by_component=facts.bytes_by_component if facts else {},
+        heads_per_layer=facts.heads_per_layer if facts else (),
+        ffn_per_layer=facts.ffn_per_layer if facts else (),
+        macs_per_token=facts.macs_per_token if facts else None,
+        survey=row.survey,
+        seconds=result.seconds,
+    )
+
+
+def _finite(found: Interval | None) -> Interval | None:
+    """The interval, or None if it holds a figure that is not a number: a report states what was measured."""
+    if found is None or not all(map(math.isfinite, (found.value, found.low, found.high))):
+        return None
+    return found
+
+
+def _encoder_bytes(facts: ModelFacts | None) -> int | None:
+    if facts is None:
+        return None
+    return sum(facts.bytes_by_component.get(component, 0) for component in ENCODER_COMPONENTS)
+
+
+def _ratio(before: int | None, after: int | None) -> float | None:
+    return before / after if before and after else None
+
+
+def components_of(rows: Iterable[ReportRow]) -> tuple[str, ...]:
+    """Names of all components that some row has bytes of, in the order they first appear."""
+    return tuple(dict.fromkeys(name for row in rows for name, size in row.bytes_by_component.items() if size))

@@ -1,0 +1,57 @@
+"""What measuring leaves for a report: comparisons of quality and timings of candidates."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from compressbert.results.record import Interval, LatencyCell, MemoryFacts, Record
+
+DATA_CELL = "data"
+
+
+def cell_name(batch: int, length: int | None) -> str:
+    """Name of a latency cell: ``8x128`` for batch 8 at length 128, ``data`` for the data's own lengths."""
+    return DATA_CELL if length is None else f"{batch}x{length}"
+
+
+class Comparison(Record):
+    """A candidate's primary metric against the baseline's, on the same examples."""
+
+    metric: str
+    retained: Interval | None = Field(
+        description="Candidate / baseline, upside down where lower is better; None for a baseline <= 0."
+    )
+    drop: Interval = Field(description="What was lost, in units of the metric; negative is a gain.")
+    flips: tuple[int, ...] | None = Field(
+        description="Rows whose predicted labels differ; None where nothing is classified."
+    )
+    mcnemar_p: float | None = Field(None, description="Exact McNemar test; single-label classification only.")
+
+
+class CandidateTimings(Record):
+    """Latency and memory of one candidate, measured in one interleaved run with its baseline."""
+
+    name: str
+    path: str
+    runtime: str
+    threads: int
+    load_ms: float
+    cells: tuple[LatencyCell, ...]
+    speedup_by_cell: dict[str, Interval] = Field(
+        description="Cell name to baseline / candidate; empty for the baseline."
+    )
+    memory: MemoryFacts
+    load_average: tuple[float, float] | None = Field(
+        None, description="One-minute load average before and after."
+    )
+
+    @property
+    def headline_cell(self) -> str | None:
+        """The cell that speaks for the candidate: the data's own lengths where timed, else the first."""
+        names = [cell_name(cell.batch, cell.length) for cell in self.cells]
+        return DATA_CELL if DATA_CELL in names else next(iter(names), None)
+
+    @property
+    def speedup(self) -> Interval | None:
+        """Baseline latency / candidate latency in the headline cell; None for the baseline."""
+        return self.speedup_by_cell.get(self.headline_cell or "")

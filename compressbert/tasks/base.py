@@ -1,0 +1,70 @@
+"""What a task is: the kind of head, the loss that trains it and the metrics that score it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from compressbert.config.schema import DataConfig, TaskKind
+from compressbert.errors import ConfigError
+from compressbert.model.checkpoint import TaskSpec
+from compressbert.tasks.masked_lm import MaskedLM
+from compressbert.tasks.metrics import Metric
+from compressbert.tasks.sequence_classification import MultiLabel, Regression, SequenceClassification
+
+
+class Task(Protocol):
+    """What is learned and scored."""
+
+    @property
+    def kind(self) -> TaskKind:
+        """The kind as it stands in settings."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the outputs in the order of their ids; empty for regression and masked-lm."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of the logits; 0 for masked-lm, whose width is the model's vocabulary."""
+
+    @property
+    def primary_metric(self) -> str:
+        """Name of the metric that gates, selection and headlines use."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Every metric that is reported."""
+
+    def spec(self) -> TaskSpec:
+        """What a model needs to know to get the right head."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The training loss, mean over examples, as a scalar."""
+
+
+def task_for(config: DataConfig, label_names: Sequence[str]) -> Task:
+    """The task a data section asks for.
+
+    Args:
+        config: The data section; only its ``task`` is read.
+        label_names: Names in the order of the ids (`data.read.label_names_of`); ignored where the kind has
+            none.
+
+    Raises:
+        ConfigError: A classification without at least two names, or a multi-label task without any.
+    """
+    names = tuple(label_names)
+    if config.task == "regression":
+        return Regression()
+    if config.task == "masked-lm":
+        return MaskedLM()
+    least = 2 if config.task == "sequence-classification" else 1
+    if len(names) < least:
+        raise ConfigError(
+            f"task {config.task}: expected at least {least} label name(s), found {len(names)}: {list(names)}",
+            hint="Check the label column of the data, or list the names under data.labels.",
+        )
+    return SequenceClassification(names) if config.task == "sequence-classification" else MultiLabel(names)

@@ -1,0 +1,83 @@
+"""Tasks with one vector of logits per text (or pair): one class of several, a number, or any number of
+classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from compressbert.config.schema import TaskKind
+from compressbert.model.checkpoint import TaskSpec
+from compressbert.tasks import metrics as m
+from compressbert.tasks.metrics import Metric
+
+
+@dataclass(frozen=True)
+class SequenceClassification:
+    """One class of several: logits (B, C), labels (B,) int64, cross-entropy."""
+
+    label_names: tuple[str, ...]
+    kind: ClassVar[TaskKind] = "sequence-classification"
+    primary_metric: ClassVar[str] = "accuracy"
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.label_names)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy, balanced accuracy, macro F1 and Matthews; F1 of class 1 too where there are two
+        classes.
+        """
+        shared = (m.ACCURACY, m.BALANCED_ACCURACY, m.MACRO_F1, m.MATTHEWS)
+        return (*shared, m.F1) if len(self.label_names) == 2 else shared
+
+    def spec(self) -> TaskSpec:
+        return TaskSpec(self.kind, self.label_names, self.num_outputs)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy over examples."""
+        return F.cross_entropy(logits.float(), labels)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A number: logits (B, 1), labels (B,) float, squared error."""
+
+    label_names: tuple[str, ...] = ()
+    num_outputs: int = 1
+    kind: ClassVar[TaskKind] = "regression"
+    primary_metric: ClassVar[str] = "pearson"
+    metrics: ClassVar[tuple[Metric, ...]] = (m.PEARSON, m.SPEARMAN, m.MEAN_SQUARED_ERROR)
+
+    def spec(self) -> TaskSpec:
+        return TaskSpec(self.kind, self.label_names, self.num_outputs)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean squared error over examples."""
+        return F.mse_loss(logits.float().squeeze(-1), labels.float())
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Any number of classes: logits (B, C), labels (B, C) of 0 and 1, binary cross-entropy."""
+
+    label_names: tuple[str, ...]
+    kind: ClassVar[TaskKind] = "multi-label"
+    primary_metric: ClassVar[str] = "micro_f1"
+    metrics: ClassVar[tuple[Metric, ...]] = (m.MICRO_F1, m.MULTI_LABEL_MACRO_F1, m.SUBSET_ACCURACY)
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.label_names)
+
+    def spec(self) -> TaskSpec:
+        return TaskSpec(self.kind, self.label_names, self.num_outputs)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Binary cross-entropy, mean over examples and classes."""
+        return F.binary_cross_entropy_with_logits(logits.float(), labels.float())

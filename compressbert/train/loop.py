@@ -1,0 +1,102 @@
+"""The one training loop: `finetune` and every method train through `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from compressbert import progress
+from compressbert.config.schema import TrainConfig
+from compressbert.data.encode import Encoded
+from compressbert.errors import ConfigError
+from compressbert.model.handle import Model
+from compressbert.tasks.base import Task
+from compressbert.train.stage import Loss, Stage
+
+StepHook = Callable[[int, int], None]
+
+__all__ = ["FitResult", "Loss", "StepHook", "fit"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a stage of training did, over all runs that it took.
+
+    Attributes:
+        steps: Optimizer steps.
+        seconds: Wall time, validation and checkpoints included.
+        examples_per_second: Training examples per second of that time, all processes together.
+        log: About 50 points, each the mean since the one before: step, loss, its parts, learning_rate.
+        epochs: Validation results: epoch, step, and the task's primary metric under its name.
+        kept_step: The step whose weights the model has now.
+        resumed_from: The step at which this run found the stage; None if it began it.
+    """
+
+    steps: int
+    seconds: float
+    examples_per_second: float
+    log: tuple[dict[str, float], ...]
+    epochs: tuple[dict[str, float], ...]
+    kept_step: int
+    resumed_from: int | None
+
+
+def fit(
+    model: Model, encoded: Encoded, loss: Loss, settings: TrainConfig, *, task: Task, seed: int, work: Path,
+    stage: str, validation: Encoded | None = None, before_step: StepHook | None = None,
+    after_step: StepHook | None = None, extra_modules: Mapping[str, nn.Module] | None = None,
+) -> FitResult:  # fmt: skip
+    """Train ``model`` in place and leave it in evaluation mode.
+
+    ``loss(model, batch)`` returns named parts, already weighted; their sum is minimised. It runs under
+    autocast, but logits leave the network in float32. ``before_step`` and ``after_step`` are called with
+    (step from 0, total steps) around each optimizer step. Parameters that take no gradient stay as they are.
+
+    The outcome is a function of the arguments alone: torch's global generator is seeded anew for each step
+    and put back at the end. So randomness inside ``loss`` and the hooks must come from that generator, and
+    whatever they remember must follow from the step number. Then a stage found finished in ``work/stage`` is
+    read back instead of trained, and an unfinished one goes on exactly from its last checkpoint.
+
+    Args:
+        extra_modules: Modules trained along with the network (projections, gates); checkpoints hold them too.
+
+    Raises:
+        ConfigError: ``keep: best`` or ``early_stop`` without validation rows.
+        WorkError: The training diverged, the disk is full, or a checkpoint is damaged.
+    """
+    if validation is None and (settings.keep == "best" or settings.early_stop is not None):
+        raise ConfigError(
+            "train.keep: best and train.early_stop need validation rows, but there are none",
+            hint="Give data.validation, or drop the setting.",
+        )
+    run = Stage(
+        model, encoded, loss, settings, task=task, seed=seed, folder=work / stage, validation=validation,
+        extra_modules=extra_modules or {},
+    )  # fmt: skip
+    with run.training():
+        resumed_from = run.restore()
+        with progress.track(stage, run.examples_in_all, "examples") as shown:
+            shown.advance(run.state.examples)
+            while not run.finished:
+                step = run.state.step
+                run.seed_step()
+                if before_step:
+                    before_step(step, run.plan.total)
+                examples = run.step()
+                if after_step:
+                    after_step(step, run.plan.total)
+                run.validate_and_save()
+                shown.advance(examples, loss=run.losses.latest, **run.last_metric)
+        run.close()
+    return FitResult(
+        steps=run.state.step,
+        seconds=run.state.seconds,
+        examples_per_second=run.state.examples * run.processes / run.state.seconds,
+        log=tuple(run.state.log),
+        epochs=tuple(run.state.epochs),
+        kept_step=run.kept_step,
+        resumed_from=resumed_from,
+    )

@@ -1,0 +1,117 @@
+"""A teacher's outputs for every row of the training data: computed once, kept in memory-mapped files.
+
+Float32 throughout: the targets are read in every epoch and computed once, so exactness is cheap. In bfloat16
+the logits of a 6-layer teacher moved by up to XXX.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compressbert.data.encode import Encoded
+from compressbert.errors import ConfigError
+from compressbert.model.handle import Model
+from compressbert.train.checkpoint import disk_errors, fingerprint, tensors_of
+from compressbert.train.predict import evaluation_mode, refuse_masked, rows_of
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What a teacher said about each row, by example id (the row's index in the encoded data).
+
+    Attributes:
+        rows: (N, C) float32, memory-mapped.
+        hidden_rows: (N, H) float16, memory-mapped; None unless asked for.
+    """
+
+    rows: NDArray[np.float32]
+    hidden_rows: NDArray[np.float16] | None
+
+    def logits(self, examples: Tensor) -> Tensor:
+        """Logits of the given rows: (B,) int64 to (B, C) float32, on the device that `fit` trains on."""
+        return torch.from_numpy(self.rows[examples.cpu().numpy()]).to(PartialState().device)
+
+    def hidden(self, examples: Tensor) -> Tensor:
+        """Last layer's first token of the given rows: (B,) int64 to (B, H) float32, on the same device.
+
+        Raises:
+            ConfigError: The outputs were made without ``hidden=True``.
+        """
+        if self.hidden_rows is None:
+            raise ConfigError(
+                "the teacher's hidden states were not kept",
+                hint="Ask for them: teacher_outputs(..., hidden=True).",
+            )
+        return torch.from_numpy(self.hidden_rows[examples.cpu().numpy()]).float().to(PartialState().device)
+
+
+def teacher_outputs(teacher: Model, encoded: Encoded, *, work: Path, hidden: bool = False) -> TeacherOutputs:
+    """Outputs of ``teacher`` on every row, from ``work/teacher-<key>`` or computed into it.
+
+    The key covers the teacher's weights and the rows, so outputs of another teacher or of other data are
+    never read. The folder appears complete or not at all. Whatever mode the teacher is in, it answers without
+    dropout and without gradients, in float32, where its weights are.
+
+    Raises:
+        InputError: There is no row.
+        ConfigError: The rows are masked-lm rows, whose targets would be one per token and word.
+        WorkError: The disk is full.
+    """
+    refuse_masked(encoded)
+    key = fingerprint(tensors_of(teacher.network), encoded.key, hidden)
+    folder = work / f"teacher-{key[:16]}"
+    with PartialState().main_process_first():  # one process computes, the others then find it done
+        if not folder.is_dir():
+            _compute(teacher, encoded, folder, hidden)
+    return TeacherOutputs(
+        rows=np.load(folder / "logits.npy", mmap_mode="r"),
+        hidden_rows=np.load(folder / "hidden.npy", mmap_mode="r") if hidden else None,
+    )
+
+
+def _compute(teacher: Model, encoded: Encoded, folder: Path, hidden: bool) -> None:
+    """Write ``folder`` under a temporary name and rename it when all rows are in it."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    with disk_errors(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with evaluation_mode(teacher.network):
+            _fill(teacher, encoded, partial, hidden)
+        partial.rename(folder)
+
+
+def _fill(teacher: Model, encoded: Encoded, partial: Path, hidden: bool) -> None:
+    files: dict[str, np.memmap[Any, Any]] = {}
+    for batch in rows_of(encoded, teacher, "teacher", BATCH):
+        output = teacher(**batch.inputs, output_hidden_states=hidden)
+        found = {"logits": output.logits.float()}  # (B, C)
+        if hidden:
+            found["hidden"] = output.hidden_states[-1][:, 0].half()  # (B, S, H) to (B, H)
+        for name, values in found.items():
+            array = values.cpu().numpy()
+            if name not in files:
+                files[name] = _new_file(partial / f"{name}.npy", array.dtype, (len(encoded), array.shape[1]))
+            files[name][batch.examples.numpy()] = array
+    for file in files.values():
+        file.flush()
+
+
+def _new_file(path: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> np.memmap[Any, Any]:
+    """A memory-mapped .npy file whose blocks exist: writing into a hole of a full disk kills the process."""
+    array: np.memmap[Any, Any] = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

@@ -1,0 +1,79 @@
+"""A tiny trained model, its data and a run, for the tests of methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressbert.config.schema import DataConfig
+from compressbert.data.encode import Encoded, encode
+from compressbert.data.read import read_split
+from compressbert.methods.base import Run
+from compressbert.methods.knowledge import task_loss
+from compressbert.model.checkpoint import load
+from compressbert.model.handle import Model
+from compressbert.tasks.base import Task, task_for
+from tests.tiny import save_tiny, toy_rows, write_rows
+
+FAST = {"max_steps": 6, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
+
+
+def toy_model(folder: Path, family: str = "bert", *, head: str = "classification", **options: Any) -> Model:
+    """A tiny stock model, loaded as any other."""
+    return load(save_tiny(folder / f"{family}-{head}", family, head=head, **options))
+
+
+def toy_data(
+    folder: Path, model: Model, *, rows: int = 64, task: str = "sequence-classification", seed: int = 0
+) -> tuple[Task, Encoded]:
+    """Toy sentences as token ids, and their task: classes, a number, several labels, or hidden words."""
+    data = toy_rows(rows, seed=seed)
+    for row in data:
+        if task == "regression":
+            row["label"] = row["label"] * 2.0 - 0.5
+        elif task == "multi-label":
+            row["label"] = ["positive", "long"][: 1 + row["label"]]
+    file = write_rows(folder / f"{task}-{rows}-{seed}.jsonl", data)
+    config = DataConfig(task=task, train=str(file), max_length=32)
+    split = read_split(config, "train")
+    kind = task_for(config, split.label_names)
+    return kind, encode(split, model.tokenizer, task=kind, max_length=32, cache=folder / "cache")
+
+
+def toy_run(
+    folder: Path, model: Model, *, task: str = "sequence-classification", rows: int = 64, **options: Any
+) -> Run:
+    """A run over toy data of a few fast steps."""
+    kind, encoded = toy_data(folder, model, task=task, rows=rows)
+    settings = {**FAST, **options.pop("settings", {})}
+    return Run.create(
+        task=kind, train=encoded, settings=settings, work=folder / options.pop("work", "work"), **options
+    )
+
+
+def trained(folder: Path, *, steps: int = 120, **options: Any) -> tuple[Model, Run]:
+    """A model that has learned the toy task, and the run it learned in."""
+    model = toy_model(folder, **options)
+    run = toy_run(folder, model, rows=256, settings={"max_steps": steps, "epochs": 50}, work="teacher")
+    run.fit(model, task_loss(run), stage="finetune")
+    return model, run
+
+
+def logits(model: Model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits of a padded batch, without gradients."""
+    with torch.no_grad():
+        return model(**inputs).logits
+
+
+def weights(model: Model) -> dict[str, torch.Tensor]:
+    """A copy of every tensor."""
+    return {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+
+
+def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two copies are bit-identical."""
+    return one.keys() == other.keys() and all(
+        torch.equal(tensor, other[name]) for name, tensor in one.items()
+    )
