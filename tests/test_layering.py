@@ -22,7 +22,17 @@ ROWS = (
 )
 # Sideways imports that are part of the design: results and config are one vocabulary; what is measured is reported.
 ALLOWED = {("results", "config"), ("config", "errors"), ("results", "errors"), ("report", "measure")}
-HEAVY = ("torch", "transformers", "datasets", "onnx", "onnxruntime", "matplotlib", "scipy", "sklearn", "accelerate")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "onnx",
+    "onnxruntime",
+    "matplotlib",
+    "scipy",
+    "sklearn",
+    "accelerate",
+)
 
 
 def row_of(package: str) -> int:
@@ -45,7 +55,11 @@ def imported_packages(file: Path) -> set[str]:
 
 def test_imports_point_downwards() -> None:
     wrong = []
-    files = [file for file in PACKAGE.rglob("*.py") if file.parent != PACKAGE or file.stem in ("errors", "progress")]
+    files = [
+        file
+        for file in PACKAGE.rglob("*.py")
+        if file.parent != PACKAGE or file.stem in ("errors", "progress")
+    ]
     assert len(files) > 40
     for file in files:
         relative = file.relative_to(PACKAGE)
@@ -73,7 +87,15 @@ def test_command_line_imports_nothing_heavy() -> None:
 
 
 def test_low_layers_import_without_torch() -> None:
-    modules = ["errors", "progress", "config.schema", "config.load", "results.record", "results.store", "results.environment"]
+    modules = [
+        "errors",
+        "progress",
+        "config.schema",
+        "config.load",
+        "results.record",
+        "results.store",
+        "results.environment",
+    ]
     names = ", ".join(f"compressbert.{module}" for module in modules)
     code = f"import sys; import {names}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -34,7 +34,22 @@ FAMILIES = ("bert", "roberta", "distilbert", "electra")
 
 POSITIVE = ["good", "great", "fine", "lovely", "bright", "warm", "superb", "sweet"]
 NEGATIVE = ["bad", "awful", "poor", "dull", "bleak", "cold", "dreadful", "sour"]
-NEUTRAL = ["the", "film", "plot", "song", "book", "scene", "was", "and", "story", "cast", "not", "very", "##s", "##ly"]
+NEUTRAL = [
+    "the",
+    "film",
+    "plot",
+    "song",
+    "book",
+    "scene",
+    "was",
+    "and",
+    "story",
+    "cast",
+    "not",
+    "very",
+    "##s",
+    "##ly",
+]
 SPECIAL = {
     "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
     "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
@@ -83,7 +98,13 @@ def tiny_network(
     vocabulary = len(tiny_vocabulary(family))
     common: dict[str, Any] = {"vocab_size": vocabulary, "num_labels": labels, "initializer_range": 0.2}
     if family == "distilbert":
-        sizes = {"n_layers": layers, "dim": hidden, "n_heads": heads, "hidden_dim": ffn, "max_position_embeddings": 64}
+        sizes = {
+            "n_layers": layers,
+            "dim": hidden,
+            "n_heads": heads,
+            "hidden_dim": ffn,
+            "max_position_embeddings": 64,
+        }
         settings = DistilBertConfig(pad_token_id=0, **common, **sizes, **config)
         kinds = (DistilBertForSequenceClassification, DistilBertForMaskedLM)
     else:
@@ -131,11 +152,17 @@ def toy_rows(count: int, *, seed: int = 0, pairs: bool = False) -> list[dict[str
     rows = []
     for _ in range(count):
         label = generator.randrange(2)
-        words = generator.choices(POSITIVE if label else NEGATIVE, k=2) + generator.choices(NEUTRAL[:-2], k=generator.randrange(1, 9))
+        words = generator.choices(POSITIVE if label else NEGATIVE, k=2) + generator.choices(
+            NEUTRAL[:-2], k=generator.randrange(1, 9)
+        )
         generator.shuffle(words)
         row: dict[str, Any] = {"sentence": " ".join(words), "label": label}
         if pairs:
-            row = {"sentence1": row["sentence"], "sentence2": " ".join(generator.choices(NEUTRAL[:-2], k=3)), "label": label}
+            row = {
+                "sentence1": row["sentence"],
+                "sentence2": " ".join(generator.choices(NEUTRAL[:-2], k=3)),
+                "label": label,
+            }
         rows.append(row)
     return rows
 
@@ -146,7 +173,9 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def padded_batch(family: str = "bert", *, lengths: tuple[int, ...] = (9, 5, 2), seed: int = 0) -> dict[str, torch.Tensor]:
+def padded_batch(
+    family: str = "bert", *, lengths: tuple[int, ...] = (9, 5, 2), seed: int = 0
+) -> dict[str, torch.Tensor]:
     """Random token ids of uneven lengths, right-padded, with their mask (and types for families that take them)."""
     generator = torch.Generator().manual_seed(seed)
     pad = 1 if family == "roberta" else 0
@@ -157,5 +186,7 @@ def padded_batch(family: str = "bert", *, lengths: tuple[int, ...] = (9, 5, 2), 
         mask[row, :length] = 1
     batch = {"input_ids": ids, "attention_mask": mask}
     if family in ("bert", "electra"):
-        batch["token_type_ids"] = (torch.arange(ids.shape[1]) > ids.shape[1] // 2).long().expand_as(ids) * mask
+        batch["token_type_ids"] = (torch.arange(ids.shape[1]) > ids.shape[1] // 2).long().expand_as(
+            ids
+        ) * mask
     return batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -10,15 +10,18 @@ from compressbert.cli.console import Screen
 from compressbert.cli.options import ColumnNames, Data, DryRun, Output, Overwrite, Set
 
 Models = Annotated[
-    Optional[list[str]],
-    typer.Argument(metavar="MODEL... | CONFIG.yaml", help="Folders or .onnx files, the baseline first; or settings."),
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL...", help="Folders or .onnx files, the baseline first; or one CONFIG.yaml."
+    ),
 ]
-Threads = Annotated[Optional[int], typer.Option(metavar="N", help="Threads of each worker.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads of each worker.")]
 _CONFIG_SUFFIXES = (".yaml", ".yml")
 
 
 def benchmark(
     screen: Screen,
+    *,
     models: Models = None,
     data: Data = None,
     columns: ColumnNames = None,
@@ -28,7 +31,7 @@ def benchmark(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Time several models against the first of them, interleaved, each in its own process.
+    """Time models against the first of them, interleaved.
 
     Example: compressbert benchmark runs/teacher-onnx runs/onnx --data dev.csv
     """
@@ -45,7 +48,7 @@ def benchmark(
         show_intention(screen, "benchmark", settings)
         return 0
     from compressbert.cli.show import benchmark_table
-    from compressbert.pipeline.steps import benchmark as step
+    from compressbert.pipeline.steps.benchmark import benchmark as step
 
     document = step(settings, overwrite=overwrite).to_json()
     screen.show(document, benchmark_table(document))

@@ -1,6 +1,7 @@
 """The one place where failures become a message and an exit code.
 
-0 done · 1 a gate failed · 2 usage or settings · 3 an input is missing or unusable · 4 the work failed · 130 interrupted
+0 done, 1 a gate failed, 2 usage or settings, 3 an input is missing or unusable, 4 the work failed,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from typer.exceptions import Abort, Exit, TyperException
@@ -92,7 +94,7 @@ def _usage_error(error: TyperException) -> CompressbertError:
 def _unexpected(error: Exception) -> CompressbertError:
     from compressbert.results.store import disk_full
 
-    full = disk_full(error)
+    full = disk_full(error, Path.cwd())
     if full is not None:
         return full
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""`compressbert distill`, `prune` and `quantize`: one command each, differing in what they are given by default."""
+"""`compressbert distill`, `prune` and `quantize`: alike but for their methods and what --data names."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def compress_command(kind: Kind) -> Callable[..., int]:
 
     def compress(
         screen: Screen,
+        *,
         config: Config = None,
         model: Model = None,
         method: Method = None,
@@ -66,7 +67,7 @@ def compress_command(kind: Kind) -> Callable[..., int]:
         settings = settings_of(document, kind, CompressConfig, needs_output=True)
 
         def work() -> StepResult:
-            from compressbert.pipeline.steps import compress as step
+            from compressbert.pipeline.steps.compress import compress as step
 
             return step(kind, settings, overwrite=overwrite)
 

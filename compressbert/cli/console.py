@@ -1,4 +1,4 @@
-"""The terminal: results on stdout, progress and notes on stderr, as bars for a person and as lines for a log."""
+"""The terminal: results on stdout, progress and notes on stderr, as bars for a person or lines for a log."""
 
 from __future__ import annotations
 
@@ -93,7 +93,10 @@ def count(value: float) -> str:
 
 def facts_text(facts: dict[str, float | str]) -> str:
     """``loss 0.213, accuracy 0.91``."""
-    shown = (f"{name} {value}" if isinstance(value, str) else f"{name} {value:.4g}" for name, value in facts.items())
+    shown = (
+        f"{name} {value}" if isinstance(value, str) else f"{name} {value:.4g}"
+        for name, value in facts.items()
+    )
     return ", ".join(shown)
 
 
@@ -215,7 +218,14 @@ class Bars:
 
 
 def _progress(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import ProgressColumn as Column
     from rich.progress import Task as RichTask
     from rich.text import Text

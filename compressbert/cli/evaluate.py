@@ -8,6 +8,7 @@ from compressbert.cli.options import AnyModel, ColumnNames, Config, Data, DryRun
 
 def evaluate(
     screen: Screen,
+    *,
     config: Config = None,
     model: AnyModel = None,
     data: Data = None,
@@ -17,7 +18,7 @@ def evaluate(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Score a model folder, an export folder or an .onnx file, with 95 % intervals.
+    """Score a model or an export, with 95 % intervals.
 
     Example: compressbert evaluate --model runs/onnx --data dev.csv
     """
@@ -31,7 +32,7 @@ def evaluate(
     settings = settings_of(document, "evaluate", EvaluateConfig)
 
     def work() -> StepResult:
-        from compressbert.pipeline.steps import evaluate as step
+        from compressbert.pipeline.steps.evaluate import evaluate as step
 
         return step(settings, overwrite=overwrite)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from compressbert.cli.console import Screen
 from compressbert.cli.options import Config, DryRun, Model, Output, Overwrite, Set
 
-Precision = Annotated[Optional[str], typer.Option(metavar="P", help="auto, fp32, int8 or both.")]
+Precision = Annotated[str | None, typer.Option(metavar="P", help="auto, fp32, int8 or both.")]
 
 
 def export(
     screen: Screen,
+    *,
     config: Config = None,
     model: Model = None,
     precision: Precision = None,
@@ -22,7 +23,7 @@ def export(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Write a model as ONNX and check it against PyTorch before it is kept.
+    """Write a model as ONNX, checked against PyTorch.
 
     Example: compressbert export --model runs/int8 -o runs/onnx
     """
@@ -37,7 +38,7 @@ def export(
     settings = settings_of(document, "export", ExportStepConfig, needs_output=True)
 
     def work() -> StepResult:
-        from compressbert.pipeline.steps import export as step
+        from compressbert.pipeline.steps.export import export as step
 
         return step(settings, overwrite=overwrite)
 

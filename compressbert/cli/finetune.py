@@ -18,6 +18,7 @@ from compressbert.cli.options import (
 
 def finetune(
     screen: Screen,
+    *,
     config: Config = None,
     model: Model = None,
     data: Data = None,
@@ -28,7 +29,7 @@ def finetune(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Train an encoder and its task head on labelled data: the teacher of later steps.
+    """Train an encoder and its head on labelled data.
 
     Example: compressbert finetune --model DIR --data train.csv --validation dev.csv -o runs/teacher
     """
@@ -42,7 +43,7 @@ def finetune(
     settings = settings_of(document, "finetune", FinetuneConfig, needs_output=True)
 
     def work() -> StepResult:
-        from compressbert.pipeline.steps import finetune as step
+        from compressbert.pipeline.steps.finetune import finetune as step
 
         return step(settings, overwrite=overwrite)
 

@@ -91,7 +91,9 @@ def checked(document: Document, command: str) -> BaseModel:
     if command == "run":
         return validate_pipeline(document, method_schema=_full_schema)
     schema = SCHEMAS[command]
-    return validate(document, schema, method_schema=partial(_full_schema, command) if command in COMPRESS else None)
+    return validate(
+        document, schema, method_schema=partial(_full_schema, command) if command in COMPRESS else None
+    )
 
 
 def checked_names(document: Document) -> PipelineConfig:
@@ -104,7 +106,9 @@ def checked_names(document: Document) -> PipelineConfig:
     )
 
 
-def settings_of(document: Document, command: str, schema: type[Schema], *, needs_output: bool = False) -> Schema:
+def settings_of(
+    document: Document, command: str, schema: type[Schema], *, needs_output: bool = False
+) -> Schema:
     """`checked`, as an instance of ``schema``, with the folder to write where one is needed.
 
     Raises:
@@ -113,13 +117,15 @@ def settings_of(document: Document, command: str, schema: type[Schema], *, needs
     if not document.data:
         raise ConfigError(
             f"{command} was given no settings",
-            hint=f"Give a config file or options: `compressbert {command} --help`; `compressbert init {command}` writes a start.",
+            hint=f"See `compressbert {command} --help`; `compressbert init {command}` writes a config.",
         )
     settings = checked(document, command)
     if not isinstance(settings, schema):
         raise TypeError(f"{command} has settings of type {type(settings).__name__}")
     if needs_output and getattr(settings, "output", None) is None:
-        raise ConfigError("no output folder was given", hint="Add --output DIR, or `output: DIR` to the config.")
+        raise ConfigError(
+            "no output folder was given", hint="Add --output DIR, or `output: DIR` to the config."
+        )
     return settings
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from compressbert.cli.console import Screen
+from compressbert.cli.options import method_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,19 +15,14 @@ if TYPE_CHECKING:
     from compressbert.methods.registry import MethodInfo
 
 
-def _names(incomplete: str) -> list[str]:
-    from compressbert.methods.registry import list_methods
-
-    return [info.name for info in list_methods() if info.name.startswith(incomplete)]
-
-
 Name = Annotated[
-    Optional[str], typer.Argument(metavar="[NAME]", help="Show one method with its settings.", autocompletion=_names)
+    str | None,
+    typer.Argument(metavar="NAME", help="Show one method with its settings.", autocompletion=method_names),
 ]
 
 
 def methods(screen: Screen, name: Name = None) -> int:
-    """List the methods: family, what they do, paper, what they need, the survey's figures.
+    """List the methods, or show one with its settings.
 
     Example: compressbert methods michel
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -14,33 +14,44 @@ from compressbert.cli.console import Screen
 # typer evaluates these at run time; Optional is what it documents
 
 
-def _method_names(incomplete: str) -> list[str]:
+def method_names(incomplete: str) -> list[str]:
     from compressbert.methods.registry import list_methods
 
     return [info.name for info in list_methods() if info.name.startswith(incomplete)]
 
 
 Config = Annotated[
-    Optional[str], typer.Argument(metavar="[CONFIG.yaml]", help="Settings as YAML; - for standard input.")
+    str | None, typer.Argument(metavar="CONFIG.yaml", help="Settings as YAML; - for standard input.")
 ]
-NeededConfig = Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Settings as YAML; - for standard input.")]
-Model = Annotated[Optional[str], typer.Option(metavar="DIR", help="Model folder, or a name on the hub.")]
+NeededConfig = Annotated[
+    str, typer.Argument(metavar="CONFIG.yaml", help="Settings as YAML; - for standard input.")
+]
+Model = Annotated[str | None, typer.Option(metavar="DIR", help="Model folder, or a name on the hub.")]
 AnyModel = Annotated[
-    Optional[str], typer.Option("--model", metavar="DIR_OR_ONNX", help="Model folder, export folder or .onnx file.")
+    str | None,
+    typer.Option("--model", metavar="DIR_OR_ONNX", help="Model folder, export folder or .onnx file."),
 ]
 Method = Annotated[
-    Optional[str], typer.Option(metavar="NAME", help="Method; `compressbert methods` lists them.", autocompletion=_method_names)
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Method; `compressbert methods` lists them.", autocompletion=method_names
+    ),
 ]
-Data = Annotated[Optional[str], typer.Option(metavar="FILE", help="Data file (or hub name) to work on.")]
-Validation = Annotated[Optional[str], typer.Option(metavar="FILE", help="Data file to score the result on.")]
+Data = Annotated[str | None, typer.Option(metavar="FILE", help="Data file (or hub name) to work on.")]
+Validation = Annotated[str | None, typer.Option(metavar="FILE", help="Data file to score the result on.")]
 ColumnNames = Annotated[
-    Optional[str],
-    typer.Option(metavar="NAMES", help="Columns of the data, as text=sentence,label=label (text_pair for pairs)."),
+    str | None,
+    typer.Option(
+        metavar="NAMES", help="Columns of the data, as text=sentence,label=label (text_pair for pairs)."
+    ),
 ]
 Set = Annotated[
-    Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.epochs=2. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting, such as train.epochs=2. Repeatable."
+    ),
 ]
-Output = Annotated[Optional[str], typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder if it exists.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done and touch nothing.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Model folder, export folder or .onnx file.")]
@@ -54,7 +65,7 @@ _COMMON: dict[str, tuple[Any, str, str]] = {
 
 
 def command(function: Callable[..., int | None]) -> Callable[..., int]:
-    """``function(screen, …)`` as a typer command: ``screen`` is made from the output options every command has."""
+    """``function(screen, …)`` as a typer command; ``screen`` is made from the options every command has."""
 
     def run(**arguments: Any) -> int:
         common = {name: arguments.pop(name) for name in _COMMON}
@@ -65,7 +76,9 @@ def command(function: Callable[..., int | None]) -> Callable[..., int]:
     for name, (kind, flags, text) in _COMMON.items():
         option = typer.Option(*flags.split("/"), help=text)
         parameters.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[kind, option])
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[kind, option]
+            )
         )
     keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]

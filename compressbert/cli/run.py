@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -10,14 +10,18 @@ from compressbert.cli.console import Screen
 from compressbert.cli.options import DryRun, NeededConfig, Output, Set
 
 Force = Annotated[
-    Optional[list[str]], typer.Option("--force", metavar="STEP", help="Run this step though nothing changed. Repeatable.")
+    list[str] | None,
+    typer.Option("--force", metavar="STEP", help="Run this step though nothing changed. Repeatable."),
 ]
-FromStep = Annotated[Optional[str], typer.Option("--from", metavar="STEP", help="Run this step and all after it.")]
-Only = Annotated[Optional[str], typer.Option("--only", metavar="STEP", help="Run this step alone.")]
+FromStep = Annotated[
+    str | None, typer.Option("--from", metavar="STEP", help="Run this step and all after it.")
+]
+Only = Annotated[str | None, typer.Option("--only", metavar="STEP", help="Run this step alone.")]
 
 
 def run(
     screen: Screen,
+    *,
     config: NeededConfig,
     overrides: Set = None,
     output: Output = None,
@@ -26,9 +30,11 @@ def run(
     only: Only = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Run a pipeline: each step once, skipping what is done, then the report and the gates.
+    """Run a pipeline: its steps, their report, its gates.
 
-    The same command resumes a killed run. Exit code 1 if a gate fails. Example: compressbert run pipeline.yaml
+    What is done and unchanged is skipped; the same command resumes a killed run. Exit code 1: a gate failed.
+
+    Example: compressbert run pipeline.yaml
     """
     from compressbert.cli.inputs import checked, checked_names, read_document
     from compressbert.pipeline.plan import plan

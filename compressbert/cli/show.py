@@ -23,7 +23,9 @@ def settings_yaml(settings: BaseModel) -> str:
 
 def table(*headings: str, right: tuple[int, ...] = ()) -> Table:
     """An empty table in the house style; columns in ``right`` are flushed right."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(headings), header_style="bold")
+    made = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(headings), header_style="bold"
+    )
     for index, heading in enumerate(headings):
         made.add_column(heading, justify="right" if index in right else "left")
     return made
@@ -69,12 +71,21 @@ def benchmark_table(document: dict[str, Any]) -> Table:
     """Latency per shape, memory and speed-up of each candidate, from `benchmark`'s JSON document."""
     rows: list[dict[str, Any]] = document["rows"]
     shapes = [_shape(cell) for cell in rows[0]["latency"]] if rows else []
-    made = table("", *(f"{shape} ms" for shape in shapes), "peak MB", "speed-up ×", right=tuple(range(1, len(shapes) + 3)))
+    made = table(
+        "",
+        *(f"{shape} ms" for shape in shapes),
+        "peak MB",
+        "speed-up ×",
+        right=tuple(range(1, len(shapes) + 3)),
+    )
     for row in rows:
         cells = [f"{cell['p50_ms']:.2f}" for cell in row["latency"]]
         memory = row.get("memory")
         made.add_row(
-            Text(row["name"]), *cells, f"{memory['peak_rss_mb']:.0f}" if memory else "–", _ratio(row.get("speedup"))
+            Text(row["name"]),
+            *cells,
+            f"{memory['peak_rss_mb']:.0f}" if memory else "–",
+            _ratio(row.get("speedup")),
         )
     return made
 

@@ -54,4 +54,6 @@ def show_intention(screen: Screen, command: str, settings: StepConfig) -> None:
         "config": settings.model_dump(mode="json"),
     }
     target = f"would write {settings.output}" if settings.output else "would write no folder"
-    screen.show(document, Text(f"{command} {target}, with these settings:\n"), Text(settings_yaml(settings).rstrip()))
+    screen.show(
+        document, Text(f"{command} {target}, with these settings:\n"), Text(settings_yaml(settings).rstrip())
+    )

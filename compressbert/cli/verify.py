@@ -8,12 +8,14 @@ from compressbert.errors import WorkError
 
 
 def verify(screen: Screen, folder: Folder) -> int:
-    """Open a model or export in every loader that is installed and compare their answers.
+    """Open a model or an export in every loader installed.
 
-    Exit code 4 if a loader fails or disagrees. Example: compressbert verify runs/onnx
+    Their answers are compared; exit code 4 if a loader fails or disagrees.
+
+    Example: compressbert verify runs/onnx
     """
     from compressbert.cli.show import verify_table
-    from compressbert.pipeline.steps import verify as step
+    from compressbert.pipeline.steps.verify import verify as step
 
     result = step(folder)
     document = result.to_json()

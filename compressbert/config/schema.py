@@ -70,20 +70,20 @@ class StepConfig(Settings):
 class FinetuneConfig(StepConfig):
     """Settings of `finetune`."""
 
-    model: ModelSource
-    data: DataConfig
-    train: TrainConfig = Field(default_factory=TrainConfig)
+    model: ModelSource = Field(description="The model to start from.")
+    data: DataConfig = Field(description="What it is trained and scored on.")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="How it is trained.")
 
 
 class CompressConfig(StepConfig):
     """Settings of `distill`, `prune` and `quantize`. For distill, ``model`` is the teacher."""
 
-    model: ModelSource
-    method: MethodSettings
+    model: ModelSource = Field(description="The model to compress; for distill, the teacher.")
+    method: MethodSettings = Field(description="The method and its settings.")
     teacher: ModelSource | None = Field(
         None, description="Teacher of a re-tune; default: the model before compression."
     )
-    data: DataConfig | None = None
+    data: DataConfig | None = Field(None, description="Data to train and score on; some methods need none.")
     train: TrainOverrides = Field(
         default_factory=dict, description="Training settings over the method's defaults."
     )
@@ -92,35 +92,37 @@ class CompressConfig(StepConfig):
 class ExportStepConfig(StepConfig):
     """Settings of `export`."""
 
-    model: ModelSource
-    export: ExportConfig = Field(default_factory=ExportConfig)
+    model: ModelSource = Field(description="The model to export.")
+    export: ExportConfig = Field(default_factory=ExportConfig, description="How it is exported.")
 
 
 class EvaluateConfig(StepConfig):
     """Settings of `evaluate`. The model may be a folder or an .onnx file."""
 
-    model: ModelSource
-    data: DataConfig
+    model: ModelSource = Field(description="A model folder, an export folder or an .onnx file.")
+    data: DataConfig = Field(description="What it is scored on.")
 
 
 class BenchmarkConfig(StepConfig):
     """Settings of `benchmark`. The first model is the baseline."""
 
-    models: tuple[str, ...] = Field(min_length=1)
-    benchmark: BenchmarkSettings = Field(default_factory=BenchmarkSettings)
-    data: DataConfig | None = None
+    models: tuple[str, ...] = Field(min_length=1, description="Folders or .onnx files, the baseline first.")
+    benchmark: BenchmarkSettings = Field(
+        default_factory=BenchmarkSettings, description="How latency is measured."
+    )
+    data: DataConfig | None = Field(None, description="Data whose own lengths are timed too.")
 
 
 class PipelineConfig(Settings):
     """Settings of `run`: a chain (or tree) of steps. Steps inherit data, train and seed."""
 
     name: str = Field("pipeline", description="Name of the run.")
-    model: ModelSource
-    data: DataConfig
+    model: ModelSource = Field(description="The model the first step reads.")
+    data: DataConfig = Field(description="The data of every step.")
     train: TrainOverrides = Field(default_factory=dict, description="Training settings for every step.")
     seed: Seed = Field(0, description="Seed of everything random.")
     steps: tuple[dict[str, dict[str, Any] | None], ...] = Field(
-        min_length=1, description="The steps in order, each as KIND: {settings}; see `parse_steps`."
+        min_length=1, description="The steps in order, each as KIND: {settings}."
     )
     benchmark: BenchmarkSettings = Field(
         default_factory=BenchmarkSettings, description="How latency is measured."

@@ -82,8 +82,9 @@ def _guess_label(present: Sequence[str], where: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     found = "neither" if not fitting else "both"
+    usual = " or ".join(LABEL_NAMES)
     raise ConfigError(
-        f"{where}: cannot tell which column holds the label: looked for {' or '.join(LABEL_NAMES)}, found {found};"
+        f"{where}: cannot tell which column holds the label: looked for {usual}, found {found};"
         f" the columns are {_listed(present)}",
         hint=_HINT,
     )

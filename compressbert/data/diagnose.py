@@ -17,6 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from compressbert.data.files import Format, format_of, open_bytes
+from compressbert.errors import InputError
+
+
+class _Csv(csv.excel):
+    strict = True
+
+
+class _Tsv(csv.excel_tab):
+    quoting = csv.QUOTE_NONE
 
 
 @dataclass(frozen=True)
@@ -73,10 +82,21 @@ def place_of(path: Path, row: int) -> str:
 
 
 def header_of(path: Path) -> list[str]:
-    """Column names in the first record of a csv or tsv file."""
-    for _, fields in _records(path, format_of(path)):
-        return fields
-    return []
+    """Column names in the first record of a csv or tsv file; a column without one is named as pandas does.
+
+    InputError if the header cannot be read, or if the first row has another number of fields.
+    """
+    try:
+        first = list(islice(_records(path, format_of(path)), 2))
+        for number, fields in first[
+            1:
+        ]:  # pandas would take a surplus field for an index and shift the columns
+            _check_fields(number, fields, first[0][1])
+    except _Found as found:
+        raise InputError(
+            f"{path}:{found.line}: {found.what}", hint=found.hint or "Correct the line."
+        ) from found
+    return [name or f"Unnamed: {index}" for index, name in enumerate(first[0][1] if first else [])]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -158,9 +178,8 @@ def _records(path: Path, kind: Format) -> Iterator[tuple[int, list[str]]]:
     skipped.
     """
     limit = csv.field_size_limit(sys.maxsize)
-    quoting = csv.QUOTE_NONE if kind == "tsv" else csv.QUOTE_MINIMAL
-    separator = "\t" if kind == "tsv" else ","
-    reader = csv.reader((text for _, text in _lines(path)), delimiter=separator, quoting=quoting, strict=True)
+    dialect = _Tsv if kind == "tsv" else _Csv
+    reader = csv.reader((text for _, text in _lines(path)), dialect)
     start = 1
     try:
         for fields in reader:
@@ -183,6 +202,11 @@ def _scan_table(path: Path, kind: Format) -> None:
     for number, fields in _records(path, kind):
         if header is None:
             header = fields
-        elif len(fields) != len(header):
-            what = f"expected {len(header)} fields ({', '.join(header)}), found {len(fields)}"
-            raise _Found(number, what, "Quote a field that holds the separator." if kind == "csv" else "")
+        else:
+            _check_fields(number, fields, header)
+
+
+def _check_fields(number: int, fields: list[str], header: list[str]) -> None:
+    if len(fields) != len(header):
+        what = f"expected {len(header)} fields ({', '.join(header)}), found {len(fields)}"
+        raise _Found(number, what, "Quote a csv field that holds a comma; drop surplus separators.")

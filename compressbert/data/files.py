@@ -39,7 +39,7 @@ def format_of(path: Path) -> Format:
     if suffixes and suffixes[-1] in SUFFIXES:
         return SUFFIXES[suffixes[-1]]
     raise InputError(
-        f"{path}: expected a data file ending in {', '.join(SUFFIXES)} (or one of these and .gz), found {path.name}",
+        f"{path}: expected a data file ending in {', '.join(SUFFIXES)} (or one of these and .gz)",
         hint="Rename the file after its format, or convert it.",
     )
 
@@ -73,7 +73,7 @@ def check_readable(path: Path) -> None:
     if not path.exists():
         raise InputError(
             f"data file {path}: not found",
-            hint="Check the path; for a data set on the hub, set data.hub (hub: glue/sst2) instead of a file.",
+            hint="Check the path; for a data set on the hub, set data.hub (hub: glue/sst2).",
         )
     if not path.is_file():
         raise InputError(f"data file {path}: expected a file, found a folder", hint="Name one file in it.")

@@ -58,7 +58,8 @@ class LabelColumn:
         if self.width:
             if self.width != len(names):
                 raise InputError(
-                    f"{self.table.name}: expected {len(names)} numbers a row in {self.column!r}, found {self.width}",
+                    f"{self.table.name}: expected {len(names)} numbers a row in {self.column!r}, "
+                    f"found {self.width}",
                     hint="Give one 0 or 1 for each label name, or lists of names.",
                 )
             return
@@ -155,8 +156,9 @@ class LabelColumn:
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
             row = int(wrong[0])
+            place, found = self.table.place(first + row), column[row].as_py()
             raise InputError(
-                f"{self.table.place(first + row)}: expected a finite number in {self.column!r}, found {column[row].as_py()}",
+                f"{place}: expected a finite number in {self.column!r}, found {found}",
                 hint="Correct or drop the row.",
             )
         return pa.array(values.astype(np.float32))

@@ -86,13 +86,12 @@ def settle_names(
         and are_integers(names)
         and all(0 <= int(name) < len(model) for name in names)
     ):
-        return tuple(
-            str(index) for index in range(len(model))
-        )  # plain ids, of which this file may not show all
+        names = tuple(str(index) for index in range(len(model)))  # plain ids; this file may not show all
     if model and len(names) != len(model):
         raise InputError(
-            f"{where}: expected labels for the model's {len(model)} outputs, found {len(names)} labels: {_listed(names)}",
-            hint="Use a model with as many outputs, or list all names in the order of the ids under data.labels.",
+            f"{where}: expected labels for the model's {len(model)} outputs, found {len(names)} labels: "
+            f"{_listed(names)}",
+            hint="Use a model with as many outputs, or list all names in data.labels in id order.",
         )
     return names
 
@@ -112,14 +111,17 @@ def ids_of(
         stored: The integers are ids whatever the names look like (a ClassLabel column).
     """
     by_name = {name: index for index, name in enumerate(names)}
+    named_by_integers = are_integers(names) and not stored
     written = are_integers([value for value in values if isinstance(value, str)])
     found: dict[str | int, int] = {}
     for value in values:
-        if str(value) in by_name and not stored:
-            found[value] = by_name[str(value)]
-        elif (isinstance(value, int) or written) and (stored or not are_integers(names)):
-            if 0 <= int(value) < len(names):
-                found[value] = int(value)
+        if isinstance(value, str) and value in by_name:
+            found[value] = by_name[value]
+        elif isinstance(value, int) and named_by_integers:
+            if str(value) in by_name:
+                found[value] = by_name[str(value)]
+        elif (isinstance(value, int) or (written and not named_by_integers)) and 0 <= int(value) < len(names):
+            found[value] = int(value)
     return found
 
 
@@ -142,8 +144,9 @@ def explain_unknown(
         )
     strings = sorted(str(value) for value in values)
     return InputError(
-        f"{where}: expected one of the labels {_listed(names)}, found {value!r}; the data's labels are {_listed(strings)}",
-        hint="Rename the labels in the data so that each is one of the model's, or use a model trained on them.",
+        f"{where}: expected one of the labels {_listed(names)}, found {value!r}; the data's labels are "
+        f"{_listed(strings)}",
+        hint="Rename the data's labels so that each is one of the model's, or use a model trained on them.",
     )
 
 

@@ -15,9 +15,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from compressbert.errors import ConfigError
 
+T = TypeVar("T")
 LABELS = ("negative", "positive")
 
 
@@ -26,22 +28,24 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 GOOD = _words(
-    "good great fine lovely bright warm superb sweet clever charming moving witty elegant fresh gripping honest tender"
-    " vivid graceful splendid rich lively sharp wise delightful brilliant wonderful excellent touching inventive"
+    "good great fine lovely bright warm superb sweet clever charming moving witty elegant fresh gripping"
+    " honest tender vivid graceful splendid rich lively sharp wise delightful brilliant"
+    " wonderful excellent touching inventive"
 )
 BAD = _words(
-    "bad awful poor dull bleak cold dreadful sour silly clumsy boring stale lifeless tedious shallow crude hollow weak"
-    " messy bland ugly lazy noisy dreary tiresome terrible horrible pointless vapid forgettable"
+    "bad awful poor dull bleak cold dreadful sour silly clumsy boring stale lifeless tedious shallow"
+    " crude hollow weak messy bland ugly lazy noisy dreary tiresome terrible horrible"
+    " pointless vapid forgettable"
 )
 LIKED = _words("loved enjoyed admired praised liked cherished")
 DISLIKED = _words("hated disliked despised mocked loathed resented")
 THINGS = _words(
-    "film movie play show book novel story series song album concert opera ballet musical comedy drama thriller"
-    " documentary sequel remake"
+    "film movie play show book novel story series song album concert opera ballet musical comedy drama"
+    " thriller documentary sequel remake"
 )
 PARTS = _words(
-    "plot cast script ending opening music camera dialogue pace setting hero villain humour costume stage chorus"
-    " narrator scenery rhythm finale"
+    "plot cast script ending opening music camera dialogue pace setting hero villain humour costume stage"
+    " chorus narrator scenery rhythm finale"
 )
 PEOPLE = _words("critics friends viewers readers neighbours students children parents reviewers colleagues")
 ROLES = _words("doctor king sailor teacher soldier painter farmer lawyer singer thief")
@@ -86,8 +90,8 @@ class _Writer:
 
     random: random.Random
 
-    def pick(self, words: Sequence[str]) -> str:
-        return self.random.choice(words)
+    def pick(self, options: Sequence[T]) -> T:
+        return self.random.choice(options)
 
     def adjective(self, praise: bool) -> str:
         return self.pick(GOOD if praise else BAD)
@@ -127,7 +131,8 @@ class _Writer:
     def felt(self, subject: str, praise: bool) -> str:
         who = self.pick((f"the {self.pick(PEOPLE)}", "i", "we"))
         if self.coin():
-            return f"{who} {self.pick(('', 'really', 'truly', 'deeply'))} {self.pick(LIKED if praise else DISLIKED)} {subject}"
+            how = self.pick(("", "really", "truly", "deeply"))
+            return f"{who} {how} {self.pick(LIKED if praise else DISLIKED)} {subject}"
         return f"{who} never {self.pick(DISLIKED if praise else LIKED)} {subject}"
 
     def compared(self, subject: str, praise: bool) -> str:
@@ -150,8 +155,8 @@ class _Writer:
 
     def verdict(self, praise: bool) -> str:
         kinds = {
-            self.plain: 3, self.near: 3, self.far: 4, self.twice: 2, self.felt: 2, self.compared: 2, self.hoped: 2,
-            self.unless: 1, self.also: 1,
+            self.plain: 6, self.near: 4, self.far: 3, self.twice: 1, self.felt: 4, self.compared: 2,
+            self.hoped: 2, self.unless: 1, self.also: 1,
         }  # fmt: skip
         kind = self.random.choices(list(kinds), weights=list(kinds.values()))[0]
         return kind(self.subject(), praise)
@@ -191,7 +196,7 @@ class _Writer:
 
     def review(self, praise: bool) -> str:
         kinds = (self.verdict, self.contrast, self.reported, self.nested)
-        text = self.random.choices(kinds, weights=(8, 7, 3, 1))[0](praise)
+        text = self.random.choices(kinds, weights=(11, 6, 2, 1))[0](praise)
         if self.coin(0.35):
             text = f"{self.distraction()} ; {text}" if self.coin() else f"{text} ; {self.distraction()}"
         return " ".join(f"{text} .".split())

@@ -23,8 +23,8 @@ Array = NDArray[np.float32]
 class FirstTokenLayer(nn.Module):
     """A transformer layer that computes only the first token: keys and values of all tokens, all else of one.
 
-    Its row equals that of the whole layer; int8 activations take their range from that one token, as in a graph that
-    is cut the same way.
+    Its row equals that of the whole layer; int8 activations take their range from that one token, as in a
+    graph that is cut the same way.
     """
 
     def __init__(self, layer: Layer, activation: str) -> None:
@@ -37,7 +37,7 @@ class FirstTokenLayer(nn.Module):
         parts, size = self.parts, self.parts.attention.attention_head_size
         first = hidden[:, :1]
         query, key, value = (
-            module(rows).unflatten(-1, (-1, size)).transpose(1, 2)  # (B, heads, tokens, head size)
+            module(rows).view(*rows.shape[:2], -1, size).transpose(1, 2)  # (B, heads, tokens, head size)
             for module, rows in ((parts.query, first), (parts.key, hidden), (parts.value, hidden))
         )
         mask = None if attention_mask is None else attention_mask[..., :1, :]
@@ -58,8 +58,8 @@ def replay_blocks(
     Args:
         model: In evaluation mode.
         inputs: Input tensors (B, S).
-        values: What the file wrote: the embeddings' output, then every layer's, rows of sequence-first tokens. If the
-            last one holds first tokens only, the last layer is computed so too.
+        values: What the file wrote: the embeddings' output, then every layer's, rows of sequence-first
+            tokens. If the last one holds first tokens only, the last layer is computed so too.
         output: Name of the model's output.
 
     Returns:
@@ -82,7 +82,8 @@ def replay_blocks(
 
 def _by_text(value: Array, batch: int, device: torch.device) -> Tensor:
     """(sequence · batch, width) to (batch, sequence, width)."""
-    return torch.from_numpy(value).to(device).unflatten(0, (-1, batch)).transpose(0, 1).contiguous()
+    rows = torch.from_numpy(value).to(device)
+    return rows.view(-1, batch, rows.shape[-1]).transpose(0, 1).contiguous()
 
 
 def _feed(layers: nn.ModuleList, given: Sequence[Tensor], seen: list[Tensor]) -> Iterator[RemovableHandle]:

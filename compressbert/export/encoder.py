@@ -1,9 +1,9 @@
 """Writes the encoder of any family as ONNX nodes, sequence first.
 
-Token rows are kept as (sequence · batch, width) with the position as the slow axis. Heads are then views of the
-products: `FusedMatMul` reads (sequence, batch, heads, head size) with strides, so queries, keys and values are never
-transposed, and the first token of every text is the first ``batch`` rows. Residuals are `Sum` and biases sit inside
-products because onnxruntime otherwise fuses both into kernels that are slower on a CPU (docs/architecture.md).
+Token rows are kept as (sequence · batch, width) with the position as the slow axis. Heads are then views of
+the products: `FusedMatMul` reads (sequence, batch, heads, head size) with strides, so queries, keys and
+values are never transposed, and the first token of every text is the first ``batch`` rows. Residuals are
+`Sum` and biases sit inside products because onnxruntime otherwise fuses both into kernels that are slower.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def layer_name(layer: int) -> str:
 
 
 def layer_output(layer: int) -> str:
-    """The value a layer writes: (sequence · batch, width), or (batch, width) if only the first token is read."""
+    """The value a layer writes: (sequence · batch, width), or (batch, width) if cut to first tokens."""
     return f"{layer_name(layer)}.output"
 
 
@@ -40,7 +40,7 @@ def activation_name(model: Model) -> str:
 
 
 def input_names(model: Model) -> tuple[str, ...]:
-    """What the graph takes: token types only if the model tells several apart and its tokenizer produces them."""
+    """What the graph takes; token types only if there are several and the tokenizer tells them."""
     table = model.family.embeddings(model.network).token_type
     told_apart = table is not None and int(table.num_embeddings) > 1  # type: ignore[arg-type]
     if told_apart and "token_type_ids" in model.tokenizer.model_input_names:
@@ -71,8 +71,8 @@ def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool) -> Enc
     Args:
         emit: Where to write.
         model: The model; its family says where the modules are.
-        first_token_only: Compute only the first token after the last layer's keys and values. The first token's row
-            is the same as before, except that int8 activations of that layer then take their range from it alone.
+        first_token_only: Compute only the first token after the last layer's keys and values. Its row is the
+            same as before, except that int8 activations of that layer take their range from it alone.
     """
     graph, family, network = emit.graph, model.family, model.network
     shape = graph.node("Shape", ["input_ids"], "input_shape")
@@ -81,11 +81,12 @@ def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool) -> Enc
         sequence=graph.node("Slice", [shape, graph.integers(1), graph.integers(2)], "sequence_length"),
     )
     x = _embed(emit, model, family.embeddings(network), sizes)
-    attention = _Attention(graph, family.head_size(network), sizes.batch, _additive_mask(graph))
-    activation, layers = activation_name(model), family.layers(network)
+    write = _LayerWriter(
+        emit, family.head_size(network), activation_name(model), sizes.batch, _additive_mask(graph)
+    )
+    layers = family.layers(network)
     for index, layer in enumerate(layers):
-        first = first_token_only and index == len(layers) - 1
-        x = _layer(emit, attention, layer, x, activation, layer_name(index), first=first)
+        x = write(layer, x, layer_name(index), first=first_token_only and index == len(layers) - 1)
     return Encoded(x, first_token_only, sizes)
 
 
@@ -130,7 +131,8 @@ def _embed(emit: Emitter, model: Model, embeddings: Embeddings, sizes: Sizes) ->
 
 
 def _positions(emit: Emitter, table: Table, ids: str, sizes: Sizes, offset: int) -> str:
-    """Position rows, (sequence, 1, width); counted over the real tokens where the family starts after its padding."""
+    """Position rows, (sequence, 1, width); counted over the real tokens where the family starts after its
+    padding."""
     graph = emit.graph
     if offset == 0:
         rows = emit.first_rows(table, sizes.sequence, "embeddings.position_rows")
@@ -156,53 +158,49 @@ def _additive_mask(graph: GraphBuilder) -> str:
     return graph.node("Unsqueeze", [values, graph.integers(1, 2)], "mask")
 
 
-@dataclass
-class _Attention:
-    """Writes self-attention over sequence-first rows; holds what all layers share."""
+@dataclass(frozen=True)
+class _LayerWriter:
+    """Writes layers over sequence-first rows; holds what all of them share."""
 
-    graph: GraphBuilder
+    emit: Emitter
     head_size: int
+    activation: str
     batch: str
     mask: str
 
-    def split_heads(self, rows: str, heads: int) -> str:
+    def __call__(self, layer: Layer, x: str, name: str, *, first: bool) -> str:
+        """(tokens · batch, width) to the same, or to (batch, width) if only the first token is wanted."""
+        emit, graph = self.emit, self.emit.graph
+        own = graph.node("Slice", [x, graph.integers(0), self.batch], f"{name}.first_token") if first else x
+        scaling = float(layer.attention.scaling)  # type: ignore[arg-type]
+        query = emit.dense(own, layer.query, f"{name}.query", scale=scaling)
+        key = emit.dense(x, layer.key, f"{name}.key")
+        value = emit.dense(x, layer.value, f"{name}.value")
+        context = self.attention(query, key, value, layer.heads, f"{name}.attention")
+        attended = emit.dense(context, layer.attention_out, f"{name}.attention_out")
+        attended = emit.residual_norm(attended, own, layer.attention_norm, f"{name}.attended")
+        inner = emit.dense(attended, layer.ffn_in, f"{name}.ffn_in")
+        inner = emit.activation(inner, self.activation, f"{name}.ffn")
+        outer = emit.dense(inner, layer.ffn_out, f"{name}.ffn_out")
+        return emit.residual_norm(outer, attended, layer.ffn_norm, f"{name}.output")
+
+    def attention(self, query: str, key: str, value: str, heads: int, name: str) -> str:
+        """Context rows, (queries · batch, heads · head size). The scaling is already in the queries."""
+        graph = self.emit.graph
+        q, k, v = (self._heads(rows, heads) for rows in (query, key, value))
+        by_token = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
+        scores = graph.node("FusedMatMul", [q, k], f"{name}.scores", domain=MICROSOFT, **by_token)
+        masked = graph.node("Add", [scores, self.mask], f"{name}.masked")  # (batch, heads, queries, keys)
+        weights = graph.node("Softmax", [masked], f"{name}.weights", axis=-1)
+        context = graph.node("FusedMatMul", [weights, v], f"{name}.context", domain=MICROSOFT, transBatchB=1)
+        tokens = graph.node("Transpose", [context], f"{name}.context_tokens", perm=[2, 0, 1, 3])
+        shape = graph.integers(-1, heads * self.head_size)
+        return graph.node("Reshape", [tokens, shape], f"{name}.context_rows")
+
+    def _heads(self, rows: str, heads: int) -> str:
         """(tokens · batch, heads · head size) seen as (tokens, batch, heads, head size)."""
-        graph, shape = self.graph, f"heads_shape.{heads}"
+        graph, shape = self.emit.graph, f"heads_shape.{heads}"
         if not graph.has(shape):
             parts = [graph.integers(-1), self.batch, graph.integers(heads, self.head_size)]
             graph.node("Concat", parts, shape, axis=0)
         return graph.node("Reshape", [rows, shape], f"{rows}.heads")
-
-    def __call__(self, query: str, key: str, value: str, heads: int, name: str) -> str:
-        """Context rows, (queries · batch, heads · head size). The scaling is already in the queries."""
-        graph = self.graph
-        q, k, v = (self.split_heads(rows, heads) for rows in (query, key, value))
-        scores = graph.node(
-            "FusedMatMul", [q, k], f"{name}.scores", domain=MICROSOFT, transB=1, transBatchA=1, transBatchB=1
-        )  # (batch, heads, queries, keys)
-        masked = graph.node("Add", [scores, self.mask], f"{name}.masked")
-        weights = graph.node("Softmax", [masked], f"{name}.weights", axis=-1)
-        context = graph.node("FusedMatMul", [weights, v], f"{name}.context", domain=MICROSOFT, transBatchB=1)
-        tokens = graph.node("Transpose", [context], f"{name}.context_tokens", perm=[2, 0, 1, 3])
-        return graph.node(
-            "Reshape", [tokens, graph.integers(-1, heads * self.head_size)], f"{name}.context_rows"
-        )
-
-
-def _layer(
-    emit: Emitter, attention: _Attention, layer: Layer, x: str, activation: str, name: str, *, first: bool
-) -> str:
-    """One layer: (tokens · batch, width) to the same, or to (batch, width) if only the first token is wanted."""
-    graph = emit.graph
-    own = graph.node("Slice", [x, graph.integers(0), attention.batch], f"{name}.first_token") if first else x
-    scale = float(layer.attention.scaling)  # type: ignore[arg-type]
-    query = emit.dense(own, layer.query, f"{name}.query", scale=scale)
-    key = emit.dense(x, layer.key, f"{name}.key")
-    value = emit.dense(x, layer.value, f"{name}.value")
-    context = attention(query, key, value, layer.heads, f"{name}.attention")
-    attended = emit.dense(context, layer.attention_out, f"{name}.attention_out")
-    attended = emit.residual_norm(attended, own, layer.attention_norm, f"{name}.attended")
-    inner = emit.activation(emit.dense(attended, layer.ffn_in, f"{name}.ffn_in"), activation, f"{name}.ffn")
-    return emit.residual_norm(
-        emit.dense(inner, layer.ffn_out, f"{name}.ffn_out"), attended, layer.ffn_norm, f"{name}.output"
-    )

@@ -1,4 +1,4 @@
-"""A small writer of ONNX graphs: nodes, constants and weights under readable names, stored once, in a fixed order."""
+"""A small writer of ONNX graphs: nodes and weights under readable names, stored once, in a fixed order."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB; the graph itself
 class GraphBuilder:
     """Collects nodes and initializers of one graph.
 
-    Every value carries the name it was given; the same name twice is an error of the caller. A tensor that several
-    modules share becomes one initializer. Nothing depends on addresses or time, so the same model gives the same bytes.
+    Every value carries the name it was given; the same name twice is an error of the caller. A tensor that
+    several modules share becomes one initializer. Nothing depends on addresses or time, so the same model
+    gives the same bytes.
     """
 
     def __init__(self) -> None:
@@ -98,7 +99,13 @@ class GraphBuilder:
         opset: int,
         metadata: Mapping[str, str],
     ) -> onnx.ModelProto:
-        """The model, once everything is in it: int64 inputs (batch, sequence), one float output with its axes, metadata in name order.
+        """The model, once everything is in it.
+
+        Args:
+            inputs: Names of int64 inputs (batch, sequence).
+            output: Name and axes of the fp32 output.
+            opset: ONNX operator set.
+            metadata: Written in the order of the keys.
 
         Raises:
             WorkError: The weights do not fit into one file.

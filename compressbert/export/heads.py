@@ -1,4 +1,4 @@
-"""Writes what comes after the encoder as ONNX nodes: classification, masked-language-model and bare encoder outputs."""
+"""Writes what comes after the encoder as ONNX nodes: a classifier, a masked-LM head, or nothing."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def write_head(emit: Emitter, head: Head, encoded: Encoded, *, width: int) -> Ou
     """Write the head over the encoder's rows of ``width`` features.
 
     Returns:
-        ``logits`` (batch, labels) or (batch, sequence, vocabulary), or ``last_hidden_state`` (batch, sequence, width).
+        ``logits``, (batch, labels) or (batch, sequence, vocabulary); without a head ``last_hidden_state``,
+        (batch, sequence, width).
     """
     graph = emit.graph
     if head.kind == "none":

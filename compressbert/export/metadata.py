@@ -10,11 +10,11 @@ from compressbert.model.handle import Model
 
 
 def metadata_of(model: Model, *, precision: str, opset: int, known_family: bool = True) -> dict[str, str]:
-    """Key to value for the file's ``metadata_props``; lists and mappings are JSON. Nothing depends on time or place.
+    """Key to value for the file's ``metadata_props``; lists and mappings are JSON. No times, no places.
 
-    Keys: ``labels`` (names in the order of the outputs; absent for heads without labels), ``problem_type`` if the
-    config has one, ``precision``, ``model_type``, ``layers`` (heads and FFN width of each, for known families),
-    ``lineage`` (one entry per method applied), ``oldest_onnxruntime``.
+    Keys: ``labels`` (names in the order of the outputs; absent for heads without labels), ``problem_type`` if
+    the config has one, ``precision``, ``model_type``, ``layers`` (heads and FFN width of each, for known
+    families), ``lineage`` (one entry per method applied), ``oldest_onnxruntime``.
     """
     config = model.network.config
     facts: dict[str, Any] = {

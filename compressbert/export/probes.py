@@ -1,8 +1,10 @@
-"""Inputs on which an exported file is compared with PyTorch: short and long, padded right and left, random tokens."""
+"""Inputs on which an exported file is compared with PyTorch: short and long, padded right and left."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,36 +14,66 @@ from compressbert.model.handle import Model
 Inputs = dict[str, NDArray[np.int64]]
 
 _LENGTHS: tuple[tuple[int, ...], ...] = ((7,), (16, 9, 4), (24, 20, 16, 12, 9, 6, 4, 3))
+_LONGEST_UNKNOWN = 128  # where a model's positions are not known: most have more
 
 
-def probe_batches(model: Model, names: Sequence[str], *, longest: int, seed: int = 0) -> list[Inputs]:
+@dataclass(frozen=True)
+class Limits:
+    """What a model accepts: ids below ``vocabulary``, token types below ``types``, ``longest`` tokens."""
+
+    vocabulary: int
+    pad_id: int
+    types: int
+    longest: int
+
+
+def limits_of(model: Model) -> Limits:
+    """Limits of a model of a known family, from its tables."""
+    embeddings, config = model.family.embeddings(model.network), model.network.config
+    types = 1 if embeddings.token_type is None else int(embeddings.token_type.num_embeddings)  # type: ignore[arg-type]
+    positions = int(embeddings.position.num_embeddings)  # type: ignore[arg-type]
+    vocabulary = int(embeddings.word.num_embeddings)  # type: ignore[arg-type]
+    return Limits(vocabulary, config.pad_token_id or 0, types, positions - embeddings.position_offset)
+
+
+def limits_from_config(config: Mapping[str, Any]) -> Limits:
+    """Limits of any model from its config's values; no longer than 128 tokens, which nearly all accept."""
+    pad_id = config.get("pad_token_id") or 0
+    positions = config.get("max_position_embeddings") or _LONGEST_UNKNOWN + pad_id + 1
+    return Limits(
+        vocabulary=config.get("vocab_size") or 100,
+        pad_id=pad_id,
+        types=config.get("type_vocab_size") or 1,
+        longest=min(
+            _LONGEST_UNKNOWN, positions - pad_id - 1
+        ),  # some families count positions from pad_id + 1
+    )
+
+
+def probe_batches(limits: Limits, names: Sequence[str], *, seed: int = 0) -> list[Inputs]:
     """Batches of random token ids.
 
-    One text alone; two batches of uneven texts, one of them padded on the left; two texts of which one fills the
-    model's positions. Most texts are padded, so that a mask missed anywhere moves most rows.
+    One text alone; two batches of uneven texts, one of them padded on the left; two texts of which one fills
+    the model's positions. Most texts are padded, so that a mask missed anywhere moves most rows.
 
     Args:
-        model: Gives the vocabulary and the padding token.
+        limits: What the model accepts.
         names: The inputs to make: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``.
-        longest: Positions the model has.
         seed: Of the token ids.
     """
-    config = model.network.config
     generator = np.random.default_rng(seed)
-    vocabulary = int(model.network.get_input_embeddings().num_embeddings)
-    pad = getattr(config, "pad_token_id", None) or 0
-    types = int(getattr(config, "type_vocab_size", 0) or 1)
     batches = []
-    for index, lengths in enumerate((*_LENGTHS, (longest, max(1, 2 * longest // 3)))):
-        cut = [min(length, longest) for length in lengths]
-        ids = np.full((len(cut), max(cut)), pad, np.int64)
+    for index, lengths in enumerate((*_LENGTHS, (limits.longest, max(1, 2 * limits.longest // 3)))):
+        cut = [min(length, limits.longest) for length in lengths]
+        ids = np.full((len(cut), max(cut)), limits.pad_id, np.int64)
         mask = np.zeros_like(ids)
         for row, length in enumerate(cut):
-            where = slice(ids.shape[1] - length, None) if index == 1 and row == 1 else slice(0, length)
-            drawn = generator.integers(0, vocabulary - 1, length)
-            ids[row, where] = drawn + (drawn >= pad)  # any token but padding
+            left = index == 1 and row == 1
+            where = slice(ids.shape[1] - length, None) if left else slice(0, length)
+            drawn = generator.integers(0, limits.vocabulary - 1, length)
+            ids[row, where] = drawn + (drawn >= limits.pad_id)  # any token but padding
             mask[row, where] = 1
-        second = (np.arange(ids.shape[1]) % 5 > 2) * mask * (types > 1)
+        second = (np.arange(ids.shape[1]) % 5 > 2) & (mask == 1) & (limits.types > 1)
         made: Inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": second.astype(np.int64)}
         batches.append({name: made[name] for name in names})
     return batches

@@ -1,6 +1,6 @@
-"""The modules every transformer is made of, as ONNX nodes: dense products, normalization, embedding rows, activations.
+"""The modules every transformer is made of, as ONNX nodes: products, LayerNorms, embeddings, activations.
 
-Rows of tokens are the first axis throughout: a value of shape (rows, width) goes in and (rows, width') comes out.
+Rows of tokens are the first axis throughout: (rows, width) goes in and (rows, other width) comes out.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Emitter:
     def dense(self, x: str, module: nn.Module, name: str, *, scale: float = 1.0) -> str:
         """``scale · (x Wᵀ + b)``: (rows, in) to (rows, out), with scale and bias inside the product.
 
-        fp32 weights stay (out, in), as in the checkpoint. int8 weights are transposed to (in, out), as the integer
-        kernel takes them; its per-channel scales carry ``scale``.
+        fp32 weights stay (out, in), as in the checkpoint. int8 weights are transposed to (in, out), as the
+        integer kernel takes them; its per-channel scales carry ``scale``.
         """
         if isinstance(module, Int8Linear):
             return self._integer_dense(x, module, name, scale)
@@ -97,7 +97,7 @@ class Emitter:
         return self.graph.node(op, [x], name, domain=domain, **attributes)
 
     def table(self, module: nn.Module, *, added: nn.Module | None = None) -> Table:
-        """Store an embedding table; ``added`` is an fp32 table whose row 0 is added to every row of an fp32 one."""
+        """Store an embedding table; row 0 of ``added``, fp32 like the table, is added to every row."""
         path = self.name_of(module)
         if isinstance(module, Int8Embedding):
             scale = self.graph.constant(to_array(module.scale)[:, None], f"{path}.scale")  # (rows, 1)

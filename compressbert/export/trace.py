@@ -1,4 +1,4 @@
-"""Exports any other encoder through PyTorch's exporter: slower to write, fp32 only, checked in the same way."""
+"""Exports any other encoder through PyTorch's exporter: slower to write, fp32 only, checked alike."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from compressbert import __version__
 from compressbert.errors import WorkError
 from compressbert.export.metadata import metadata_of
 from compressbert.export.parity import Parity, check
+from compressbert.export.probes import limits_from_config
 from compressbert.model.handle import Model
 
 _LOWEST_OPSET = 18  # PyTorch's exporter writes nothing older
-_LONGEST = 128  # positions are counted differently by every architecture; all have this many
 
 
 class _OneOutput(nn.Module):
@@ -87,7 +87,7 @@ def export(model: Model, file: Path, *, opset: int) -> Parity:
     proto.producer_name, proto.producer_version = "compressbert", __version__
     helper.set_model_props(proto, metadata_of(model, precision="fp32", opset=opset, known_family=False))
     onnx.save_model(proto, str(file))
-    return check(model, file, longest=_LONGEST)
+    return check(model, file, limits=limits_from_config(model.network.config.to_dict()))
 
 
 def _inputs(model: Model) -> tuple[str, ...]:

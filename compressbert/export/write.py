@@ -1,8 +1,9 @@
-"""Exports a model: the graph, a comparison with PyTorch, and the config and tokenizer files other loaders look for."""
+"""Exports a model: the graph, a comparison with PyTorch, and the files that other loaders look for."""
 
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from compressbert.export.parity import Parity, check
 from compressbert.export.products import Emitter
 from compressbert.model.edits import quantize_int8
 from compressbert.model.handle import Model
+from compressbert.model.stock import quiet, stored_config
 from compressbert.progress import note
 
 Precision = Literal["fp32", "int8"]
@@ -52,10 +54,11 @@ class ExportFacts:
 
 
 def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFacts:
-    """Write ``onnx/model.onnx`` and/or ``onnx/model_quantized.onnx``, ``config.json`` and the tokenizer to ``folder``.
+    """Write ``onnx/model.onnx`` and/or ``onnx/model_quantized.onnx``, `config.json` and the tokenizer.
 
-    The four families are written directly from their weights, everything else by PyTorch's exporter. Every file is
-    compared with PyTorch on padded batches first; files are moved into ``folder`` when all have passed.
+    The four families are written directly from their weights, everything else by PyTorch's exporter. Every
+    file is compared with PyTorch on padded batches first; files are moved into ``folder`` when all have
+    passed.
 
     Args:
         model: Left as it is.
@@ -84,7 +87,7 @@ def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFac
                 onnx.save_model(build(variant, settings), str(file))
                 parity[precision] = check(variant, file)
         _write_companions(model, stage)
-    files = {precision: folder / FILES[precision] for precision in precisions}
+    files: dict[str, Path] = {precision: folder / FILES[precision] for precision in precisions}
     return ExportFacts(
         files, parity, time.perf_counter() - started, "trace" if reason else "direct", tuple(notes)
     )
@@ -152,18 +155,23 @@ def _variant(model: Model, precision: Precision) -> Model:
 
 
 def _write_companions(model: Model, folder: Path) -> None:
-    """The stock config, without a reference to code, and the tokenizer."""
-    config = copy.deepcopy(model.network.config)
-    config.architectures = [type(model.network).__name__]
-    if hasattr(config, "auto_map"):
-        del config.auto_map
-    config.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    """The config, without a reference to code, and the tokenizer."""
+    config = stored_config(model.network)
+    config.pop("auto_map", None)
+    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
+    tokenizer = copy.deepcopy(model.tokenizer)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # the last call's truncation and padding are no part of the tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+    with quiet():
+        tokenizer.save_pretrained(folder)
 
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder`` whose files are moved into it if the block succeeds, and removed if not."""
+    """A folder beside ``folder`` whose files are moved into it if the block succeeds and removed if not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.export-", dir=folder.parent))
     try:

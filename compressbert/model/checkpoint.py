@@ -19,7 +19,7 @@ from compressbert.model.families import family_of
 from compressbert.model.handle import Model
 from compressbert.model.heads import TaskSpec
 
-__all__ = ["SCHEMA_VERSION", "TaskSpec", "load", "save"]
+__all__ = ["SCHEMA_VERSION", "TaskSpec", "load", "load_tokenizer", "save"]
 
 SCHEMA_VERSION = 1
 _TOKENIZER_FILES = (
@@ -58,6 +58,7 @@ def load(
 
     Raises:
         InputError: Missing, incomplete, corrupted or unsupported; the message says which file and what to do.
+        ConfigError: An int8 model whose head does not fit the task.
     """
     folder = source.resolve(path, revision=revision, code=trust_remote_code)
     recipe = _read_recipe(folder)
@@ -66,9 +67,10 @@ def load(
     if task is not None:
         network_class = stock.class_for_task(task.kind, config)
         head_stays = heads.settle(config, recipe.architecture, network_class, task)
+        _refuse_untrainable(recipe, folder, head_stays and recipe.architecture == network_class.__name__)
     network_class = network_class or stock.class_named(recipe.architecture, config)
     files = source.weight_files(folder)
-    tokenizer = _load_tokenizer(folder, trust_remote_code)
+    tokenizer = load_tokenizer(folder, trust_remote_code)
     config.architectures = [network_class.__name__]
     network = stock.build(network_class, config)
     base = stock.plain(config)
@@ -159,7 +161,20 @@ def _read_recipe(folder: Path) -> _Recipe:
         ) from error
 
 
-def _load_tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def _refuse_untrainable(recipe: _Recipe, folder: Path, head_stays: bool) -> None:
+    if not head_stays and any(edit.op == "quantize_int8" for edit in recipe.edits):
+        raise ConfigError(
+            f"{folder} holds int8 weights and needs a new head for this task, but int8 models do not train.",
+            hint="Give the new head to the fp32 model and quantize as the last step.",
+        )
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder, without its network.
+
+    Raises:
+        InputError: The folder has no tokenizer, or a damaged one.
+    """
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InputError(
             f"{folder} has no tokenizer: expected one of {', '.join(_TOKENIZER_FILES)}.",
@@ -175,6 +190,9 @@ def _load_tokenizer(folder: Path, trust_remote_code: bool) -> PreTrainedTokenize
             f"The tokenizer in {folder} cannot be loaded: {error}", hint="Restore its tokenizer files."
         ) from error
     return tokenizer
+
+
+_load_tokenizer = load_tokenizer  # the steps import it by this name
 
 
 def _check_vocabulary(model: Model, folder: Path) -> None:
@@ -198,11 +216,6 @@ def _fill(
         raise InputError(
             f"{folder} lacks the weights of its head; the first is {outside[0]}.",
             hint="Give a folder whose config.json names the class it was saved from.",
-        )
-    if missing and model.is_int8:
-        raise ConfigError(
-            f"{folder} holds int8 weights and needs a new head for this task, but int8 models do not train.",
-            hint="Give the new head to the fp32 model and quantize as the last step.",
         )
     if missing:
         weights.initialise(network, missing)

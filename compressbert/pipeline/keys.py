@@ -52,7 +52,8 @@ def data_fingerprint(data: DataConfig | None) -> dict[str, str]:
         path = Path(value)
         if not path.is_file():
             raise InputError(
-                f"data.{split}: no file at {path}", hint="Check the path; it is relative to the current folder."
+                f"data.{split}: no file at {path}",
+                hint="Check the path; it is relative to the current folder.",
             )
         found[split] = sha256_file(path)
     return found

@@ -54,11 +54,15 @@ def _key(config: PipelineConfig, planned: Plan) -> str:
         {
             "input": model_fingerprint(config.model.path, config.model.revision),
             "models": {folder.name: model_fingerprint(str(folder)) for folder in folders},
-            "settings": config.model_dump(mode="json", include={"benchmark", "report", "gates", "name", "seed"}),
+            "settings": config.model_dump(
+                mode="json", include={"benchmark", "report", "gates", "name", "seed"}
+            ),
             "baseline": planned.baseline,
             "data": data_fingerprint(config.data),
             "environment": environment().model_dump(mode="json"),
-            "code": code_sha([*CODE["measure"], "export", "report", "pipeline/measurements.py", "pipeline/gates.py"]),
+            "code": code_sha(
+                [*CODE["measure"], "export", "report", "pipeline/measurements.py", "pipeline/gates.py"]
+            ),
         }
     )
 
@@ -119,7 +123,11 @@ def _exports(config: PipelineConfig, planned: Plan) -> list[Candidate]:
         folder = step.folder if step else Path(config.model.path)
         export = folder if step and step.kind == "export" else place / name
         if export != folder:
-            source = config.model if step is None else config.model.model_copy(update={"path": str(folder), "revision": None})
+            source = (
+                config.model
+                if step is None
+                else config.model.model_copy(update={"path": str(folder), "revision": None})
+            )
             settings = ExportStepConfig(model=source, output=str(export))
             if not _is_export_of(export, model_fingerprint(source.path, source.revision)):
                 write_export(settings, overwrite=True, data=config.data if step is None else None)

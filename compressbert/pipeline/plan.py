@@ -97,7 +97,11 @@ def read_lock(folder: Path) -> dict[str, str]:
 
 
 def plan(
-    config: PipelineConfig, *, force: Sequence[str] = (), from_step: str | None = None, only: str | None = None
+    config: PipelineConfig,
+    *,
+    force: Sequence[str] = (),
+    from_step: str | None = None,
+    only: str | None = None,
 ) -> Plan:
     """Resolve every step of a pipeline and decide which of them run.
 

@@ -10,7 +10,16 @@ from compressbert.config.schema import CompressConfig, FinetuneConfig, PipelineC
 from compressbert.pipeline.gates import exit_code
 from compressbert.pipeline.keys import model_fingerprint
 from compressbert.pipeline.measurements import report_of
-from compressbert.pipeline.plan import INPUT, LOCK, Plan, PlannedStep, check_running, damaged_file, plan, read_lock
+from compressbert.pipeline.plan import (
+    INPUT,
+    LOCK,
+    Plan,
+    PlannedStep,
+    check_running,
+    damaged_file,
+    plan,
+    read_lock,
+)
 from compressbert.progress import note
 from compressbert.results.record import Report
 from compressbert.results.store import RESULT_NAME, folder_lock, write_json_atomic

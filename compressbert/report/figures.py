@@ -9,7 +9,7 @@ from compressbert.results.measured import DATA_CELL, cell_name
 from compressbert.results.record import Interval, LatencyCell, MetricResult, Report, ReportRow
 
 ABSENT = "–"
-_UNBOUNDED = (
+_UNBOUNDED = ("loss", "perplexity", "error")  # every other metric lies in [-1, 1] and is shown in percent
     "loss",
     "perplexity",
     "mse",

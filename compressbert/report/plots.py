@@ -83,7 +83,7 @@ def quality_against_latency(report: Report) -> str | None:
         _log_axis(axes, [cell.p50_ms for _, _, cell in points])
         axes.margins(x=0.22, y=0.12)
         axes.set_xlabel("median latency, ms (log scale)")
-        axes.set_ylabel(f"{metric}{', %' if scale == 100 else ''}")
+        axes.set_ylabel(f"{_short(metric or 'quality')}{', %' if scale == 100 else ''}")
         axes.grid(axis="y")
         return _svg(figure, "quality")
 
@@ -101,7 +101,7 @@ def bytes_by_component(report: Report) -> str | None:
         for number, component in enumerate(components):
             sizes = [row.bytes_by_component.get(component, 0) / 1e6 for row in rows]
             color = _SERIES[number % len(_SERIES)]
-            axes.barh(places, sizes, left=left, height=0.62, color=color, label=component)
+            axes.barh(places, sizes, left=left, height=0.62, color=color, label=_short(component))
             left = [start + size for start, size in zip(left, sizes, strict=True)]
         for place, total in zip(places, left, strict=True):
             axes.annotate(
@@ -141,7 +141,7 @@ def speedups(report: Report) -> str | None:
                     markersize=4,
                     elinewidth=1.2,
                     color=_SERIES[number % len(_SERIES)],
-                    label=figures.cell_label(cell) if first == 0 else None,
+                    label=_short(figures.cell_label(cell)) if first == 0 else None,
                 )
         axes.axvline(1, color=_INK, linewidth=0.8, dashes=(2, 2))
         _rows_axis(axes, rows)
@@ -195,7 +195,7 @@ def _rows_axis(axes: Axes, rows: Sequence[ReportRow]) -> None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:23]}…"
+    return name if len(name) <= 20 else f"{name[:19]}…"
 
 
 def _svg(figure: Figure, prefix: str) -> str:

@@ -96,11 +96,11 @@ class StepFolder:
     def __enter__(self) -> StepFolder:
         try:
             with ExitStack() as held:
-                check_target(self.target, overwrite=self._overwrite, shown=self.shown)
+                self._check_target()
                 held.callback(_remove_if_empty, self._partial)
                 held.enter_context(file_lock(self._partial / "lock", what=self.shown))
                 self._restore()
-                check_target(self.target, overwrite=self._overwrite, shown=self.shown)  # again: whoever held the lock may just have finished
+                self._check_target()  # again: whoever held the lock may just have finished
                 self._prepare()
                 self._held = held.pop_all()
         except OSError as error:
@@ -135,6 +135,9 @@ class StepFolder:
         full = disk_full(error, self.target.parent)
         if full is not None:
             raise full from error
+
+    def _check_target(self) -> None:
+        check_target(self.target, overwrite=self._overwrite, shown=self.shown)
 
     def _restore(self) -> None:
         """Finish or undo what a kill between the two renames of `_publish` left."""

@@ -11,9 +11,7 @@ from torch import Tensor
 from compressbert.config.schema import TaskKind
 from compressbert.model.checkpoint import TaskSpec
 from compressbert.tasks import metrics as m
-from compressbert.tasks.metrics import Metric
-
-NOT_SCORED = -100
+from compressbert.tasks.metrics import NOT_SCORED, Metric
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from compressbert.errors import InputError
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
+NOT_SCORED = -100  # the label of a word that was not masked
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def _ratio(top: Floats, bottom: Floats) -> Floats:
     )
 
 
-# --- one label per example: logits (N, C), labels (N,) ------------------------------------------------------
+# one label per example: logits (N, C), labels (N,)
 
 
 def _hits(logits: Array, labels: Array) -> Floats:
@@ -115,7 +116,7 @@ F1 = Metric("f1", "higher", _per_class, _binary_f1)  # of class 1, for two class
 MATTHEWS = Metric("matthews", "higher", _per_class, _matthews)
 
 
-# --- regression: logits (N, 1), labels (N,) -----------------------------------------------------------------
+# regression: logits (N, 1), labels (N,)
 
 
 def _moments(x: Array, y: Array) -> Floats:
@@ -167,7 +168,7 @@ SPEARMAN = Metric("spearman", "higher", _spearman, _correlation)
 MEAN_SQUARED_ERROR = Metric("mean_squared_error", "lower", _squared_error, _share)
 
 
-# --- several labels per example: logits (N, C), labels (N, C) of 0 and 1; a class is predicted where its logit > 0 ------
+# several labels per example: logits (N, C), labels (N, C) of 0 and 1; a class is predicted if its logit > 0
 
 
 def _per_label(logits: Array, labels: Array) -> Floats:
@@ -196,19 +197,19 @@ MULTI_LABEL_MACRO_F1 = Metric("macro_f1", "higher", _per_label, _macro_f1_of_lab
 SUBSET_ACCURACY = Metric("subset_accuracy", "higher", _all_right, _share)
 
 
-# --- masked-lm: logits (N, S, V) or (N, V), labels (N, S) or (N,), -100 where nothing is scored -------------
+# masked-lm: logits (N, S, V) or (N, V), labels (N, S) or (N,), -100 where nothing is scored
 
 
 def _masked_hits(logits: Array, labels: Array) -> Floats:
     """(N, 2): words found, words asked for."""
-    scored = labels != -100
+    scored = labels != NOT_SCORED
     right = (logits.argmax(axis=-1) == labels) & scored
     return np.stack([_per_row(right), _per_row(scored)], axis=1)
 
 
 def _masked_nll(logits: Array, labels: Array) -> Floats:
     """(N, 2): summed negative log-likelihood of the words asked for, their number."""
-    scored = labels != -100
+    scored = labels != NOT_SCORED
     chosen = logits[scored].astype(np.float64)  # (words, V): only what is scored is worth the exponentials
     top = chosen.max(axis=-1, keepdims=True)
     log_total = np.log(np.exp(chosen - top).sum(axis=-1)) + top[:, 0]
@@ -218,7 +219,8 @@ def _masked_nll(logits: Array, labels: Array) -> Floats:
 
 
 def _per_row(values: Array) -> Floats:
-    return values.reshape(len(values), -1).sum(axis=1, dtype=np.float64)
+    total: Floats = values.reshape(len(values), -1).sum(axis=1, dtype=np.float64)
+    return total
 
 
 def _perplexity(sums: Floats) -> Floats:

@@ -12,15 +12,21 @@ from onnx import TensorProto, helper, numpy_helper
 VOCABULARY, WIDTH = 50, 48
 
 
-def write_graph(file: Path, *, products: int = 1, inputs: tuple[str, ...] = ("input_ids",), labels: int = 2) -> Path:
-    """logits = mean over tokens of (embedding · W^products) · V; the other inputs are added in with weight 0."""
+def write_graph(
+    file: Path, *, products: int = 1, inputs: tuple[str, ...] = ("input_ids",), labels: int = 2
+) -> Path:
+    """logits = mean over tokens of (embedding · W^products) · V; other inputs enter with weight 0."""
     generator = np.random.default_rng(0)
     embeddings = generator.normal(size=(VOCABULARY, WIDTH)).astype(np.float32)
     square = (np.linalg.qr(generator.normal(size=(WIDTH, WIDTH)))[0]).astype(np.float32)
     head = generator.normal(size=(WIDTH, labels)).astype(np.float32)
     nodes = [helper.make_node("Gather", ["bert.embeddings.word_embeddings.weight", "input_ids"], ["x0"])]
     for number in range(products):
-        nodes.append(helper.make_node("MatMul", [f"x{number}", "bert.encoder.layer.0.intermediate.dense.weight"], [f"x{number + 1}"]))
+        nodes.append(
+            helper.make_node(
+                "MatMul", [f"x{number}", "bert.encoder.layer.0.intermediate.dense.weight"], [f"x{number + 1}"]
+            )
+        )
     nodes.append(helper.make_node("ReduceMean", [f"x{products}"], ["pooled"], axes=[1], keepdims=0))
     last = "pooled"
     for name in inputs[1:]:
@@ -49,7 +55,12 @@ def write_graph(file: Path, *, products: int = 1, inputs: tuple[str, ...] = ("in
 
 def write_config(folder: Path, *, max_length: int = 64, model_type: str = "bert", pad_id: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"vocab_size": VOCABULARY, "max_position_embeddings": max_length, "model_type": model_type, "pad_token_id": pad_id}
+    config = {
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": max_length,
+        "model_type": model_type,
+        "pad_token_id": pad_id,
+    }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 

@@ -53,7 +53,7 @@ def test_same_seed_same_samples() -> None:
 
 def test_interval_is_the_percentiles() -> None:
     found = s.interval(50.0, np.arange(101))
-    assert (found.value, found.low, found.high) == (50.0, 2.5, 97.5)
+    assert (found.value, found.low, found.high) == pytest.approx((50.0, 2.5, 97.5))
 
 
 def test_interval_of_accuracy_agrees_with_the_normal_approximation() -> None:
@@ -74,17 +74,17 @@ def test_interval_covers_the_truth() -> None:
 
 
 def test_interval_of_a_difference_covers_the_truth() -> None:
-    """Candidate loses 3 points: each row the baseline gets right is lost with probability 0.06, others won with 0.15."""
+    """As many rows as SST-2; a right answer is lost with probability 0.06, a wrong one mended with 0.15."""
     generator = np.random.default_rng(8)
     covered = 0
     truth = -0.8 * 0.06 + 0.2 * 0.15
-    for _ in range(300):
-        before = generator.random(300) < 0.8
-        change = generator.random(300)
+    for _ in range(400):
+        before = generator.random(872) < 0.8
+        change = generator.random(872)
         after = np.where(before, change >= 0.06, change < 0.15)
         difference, _ = s.paired_bootstrap(Share(), hits(before), hits(after), resamples=1000)
         covered += difference.low <= truth <= difference.high
-    assert 0.91 <= covered / 300 <= 0.985
+    assert 0.915 <= covered / 400 <= 0.98
 
 
 def test_pairing_narrows_the_interval() -> None:

@@ -1,11 +1,10 @@
-"""Int8 modules against onnxruntime's kernel, against integer arithmetic in numpy, and against their own bounds."""
+"""Int8 modules against onnxruntime's kernel, integer arithmetic in numpy, and their own bounds."""
 
 from __future__ import annotations
 
 import copy
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch

@@ -28,7 +28,9 @@ def rates(total: int, **settings: object) -> list[float]:
 
 
 def test_linear_schedule_rises_to_the_peak_then_falls_towards_zero() -> None:
-    assert rates(10, warmup=0.2) == pytest.approx([0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    assert rates(10, warmup=0.2) == pytest.approx(
+        [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    )
 
 
 def test_cosine_schedule_is_half_way_down_half_way_through() -> None:

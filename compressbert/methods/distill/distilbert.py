@@ -134,7 +134,7 @@ def check_same_spaces(teacher: Model, student: Model, *, hidden: bool) -> None:
     widths = [hidden_width(model) for model in (teacher, student)]
     if hidden and widths[0] != widths[1]:
         raise ConfigError(
-            f"The teacher's hidden states are {widths[0]} wide, the student's {widths[1]}: no cosine between them",
+            f"The teacher's hidden states are {widths[0]} wide, the student's {widths[1]}",
             hint="Set alpha_cos: 0.",
         )
 

@@ -40,7 +40,9 @@ class BenchmarkResult:
             "load_ms": row.load_ms,
             "load_average": row.load_average,
             "speedup": speedup.model_dump(mode="json") if speedup else None,
-            "speedup_by_cell": {name: ratio.model_dump(mode="json") for name, ratio in row.speedup_by_cell.items()},
+            "speedup_by_cell": {
+                name: ratio.model_dump(mode="json") for name, ratio in row.speedup_by_cell.items()
+            },
         }
 
 
@@ -60,9 +62,7 @@ def benchmark(config: BenchmarkConfig, *, overwrite: bool = False) -> BenchmarkR
         if not path.exists():
             raise InputError(f"no model at {path}", hint="Give model folders, export folders or .onnx files.")
     lengths = _lengths(config.data, paths[0])
-    result = BenchmarkResult(
-        time_candidates(_named(paths), config.benchmark, lengths, seed=config.seed)
-    )
+    result = BenchmarkResult(time_candidates(_named(paths), config.benchmark, lengths, seed=config.seed))
     if config.output is not None:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)

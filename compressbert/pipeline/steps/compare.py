@@ -30,7 +30,9 @@ def compare_folders(
     Returns:
         Name to comparison, without the baseline; empty if the baseline has no predictions.
     """
-    files = {name: folder / PREDICTIONS for name, folder in folders.items() if (folder / PREDICTIONS).is_file()}
+    files = {
+        name: folder / PREDICTIONS for name, folder in folders.items() if (folder / PREDICTIONS).is_file()
+    }
     if baseline not in files or len(files) < 2:
         return {}
     inputs = read_inputs(data, ModelSource(path=str(folders[baseline])), needs=("validation",))

@@ -53,7 +53,9 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
     module = load_method(info)
     settings: MethodConfig = module.Config.model_validate(config.method.settings)
     parent = model_fingerprint(config.model.path, config.model.revision)
-    teacher_print = model_fingerprint(config.teacher.path, config.teacher.revision) if config.teacher else None
+    teacher_print = (
+        model_fingerprint(config.teacher.path, config.teacher.revision) if config.teacher else None
+    )
     key = compress_key(kind, config, parent=parent, teacher=teacher_print)
     with step_folder(target, overwrite=overwrite, key=key) as step:
         inputs = _inputs(config, info, settings)

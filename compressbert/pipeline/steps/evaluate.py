@@ -32,7 +32,9 @@ def _evaluate(config: EvaluateConfig, folder: Path | None) -> StepResult:
     started = time.monotonic()
     path = Path(config.model.path)
     if not path.exists():
-        raise InputError(f"no model at {path}", hint="Give a model folder, an export folder or an .onnx file.")
+        raise InputError(
+            f"no model at {path}", hint="Give a model folder, an export folder or an .onnx file."
+        )
     inputs = read_inputs(config.data, config.model, needs=("validation",))
     quality = score(path, inputs, predictions=folder / PREDICTIONS if folder else None)
     return StepResult(

@@ -23,7 +23,9 @@ def export_key(config: ExportStepConfig, *, parent: str, data: DataConfig | None
     return step_key("export", settings, inputs=[parent], data=data)
 
 
-def export(config: ExportStepConfig, *, overwrite: bool = False, data: DataConfig | None = None) -> StepResult:
+def export(
+    config: ExportStepConfig, *, overwrite: bool = False, data: DataConfig | None = None
+) -> StepResult:
     """Export ``config.model`` to ``config.output``; with ``data``, the written file is also evaluated on it.
 
     Raises:
@@ -40,7 +42,9 @@ def export(config: ExportStepConfig, *, overwrite: bool = False, data: DataConfi
         if data is not None and (data.validation is not None or data.hub is not None):
             inputs = read_inputs(data, config.model, needs=("validation",))
         model = load(
-            config.model.path, revision=config.model.revision, trust_remote_code=config.model.trust_remote_code
+            config.model.path,
+            revision=config.model.revision,
+            trust_remote_code=config.model.trust_remote_code,
         )
         exported = export_onnx(model, step.folder, config.export)
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)

@@ -50,7 +50,8 @@ def artefact_folder(path: Path) -> Path:
     folder = config_folder(path)
     if folder is None:
         raise InputError(
-            f"no config.json beside {path}", hint="Keep the .onnx file in the folder that `compressbert export` wrote."
+            f"no config.json beside {path}",
+            hint="Keep the .onnx file in the folder that `compressbert export` wrote.",
         )
     return folder
 
@@ -103,14 +104,18 @@ def read_inputs(
     """
     for split in needs:
         if getattr(data, split) is None and data.hub is None:
-            raise ConfigError(f"data.{split} is needed and missing", hint=f"Add `{split}: FILE` to the data section.")
+            raise ConfigError(
+                f"data.{split} is needed and missing", hint=f"Add `{split}: FILE` to the data section."
+            )
     names = stored_label_names(source)
     if new_head and names is not None and not _same_labels(names, label_names_of(data)):
         names = None
     wanted = [*needs, *(split for split in also if getattr(data, split) is not None or data.hub is not None)]
     splits = {split: read_split(data, split, label_names=names) for split in wanted}
     if not splits:
-        raise ConfigError("the data section names no data", hint="Add `train: FILE` and `validation: FILE` to it.")
+        raise ConfigError(
+            "the data section names no data", hint="Add `train: FILE` and `validation: FILE` to it."
+        )
     return Inputs(task_for(data, next(iter(splits.values())).label_names), data, splits)
 
 

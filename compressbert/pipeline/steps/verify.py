@@ -45,5 +45,7 @@ def verify(folder: Path) -> VerifyResult:
         InputError: There is nothing at ``folder``.
     """
     if not folder.exists():
-        raise InputError(f"nothing at {folder}", hint="Give a model folder, an export folder or an .onnx file.")
+        raise InputError(
+            f"nothing at {folder}", hint="Give a model folder, an export folder or an .onnx file."
+        )
     return VerifyResult(folder, check_loaders(folder))

@@ -1,0 +1,119 @@
+"""Metrics against scikit-learn and scipy, and as functions of sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from compressbert.errors import InputError
+from compressbert.tasks import metrics as m
+
+RANDOM = np.random.default_rng(0)
+
+
+def single_label(classes: int, rows: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    labels = RANDOM.integers(classes, size=rows)
+    logits = RANDOM.normal(size=(rows, classes)) + 1.2 * np.eye(classes)[labels]
+    return logits, labels
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_single_label_metrics_equal_scikit_learn(classes: int) -> None:
+    logits, labels = single_label(classes)
+    predicted = logits.argmax(1)
+    assert m.ACCURACY(logits, labels) == pytest.approx(sk.accuracy_score(labels, predicted))
+    assert m.BALANCED_ACCURACY(logits, labels) == pytest.approx(sk.balanced_accuracy_score(labels, predicted))
+    assert m.MACRO_F1(logits, labels) == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
+    assert m.MATTHEWS(logits, labels) == pytest.approx(sk.matthews_corrcoef(labels, predicted))
+    if classes == 2:
+        assert m.F1(logits, labels) == pytest.approx(sk.f1_score(labels, predicted))
+
+
+def test_a_class_without_rows_is_left_out_as_scikit_learn_does() -> None:
+    logits = np.array([[2.0, 0, 0], [0, 2, 0], [0, 2, 0], [2, 0, 0]])
+    labels = np.array([0, 1, 0, 0])
+    assert m.MACRO_F1(logits, labels) == pytest.approx(sk.f1_score(labels, logits.argmax(1), average="macro"))
+    assert m.BALANCED_ACCURACY(logits, labels) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_matthews_by_hand_and_degenerate() -> None:
+    logits = np.array([[0, 1.0], [0, 1], [1, 0], [1, 0], [1, 0]])  # predicts 1 1 0 0 0
+    labels = np.array([1, 0, 0, 0, 1])  # tp 1, fp 1, tn 2, fn 1
+    assert m.MATTHEWS(logits, labels) == pytest.approx((1 * 2 - 1 * 1) / np.sqrt(2 * 2 * 3 * 3))
+    assert m.MATTHEWS(logits, np.zeros(5, dtype=int)) == 0.0
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e6])
+def test_correlations_equal_scipy(shift: float) -> None:
+    labels = np.round(RANDOM.uniform(0, 5, size=300), 1)  # with ties
+    logits = (labels + RANDOM.normal(size=300) + shift)[:, None]
+    assert m.PEARSON(logits, labels) == pytest.approx(stats.pearsonr(logits[:, 0], labels).statistic, abs=1e-9)
+    assert m.SPEARMAN(logits, labels) == pytest.approx(stats.spearmanr(logits[:, 0], labels).statistic)
+    assert m.MEAN_SQUARED_ERROR(logits, labels) == pytest.approx(sk.mean_squared_error(labels, logits[:, 0]))
+
+
+def test_correlation_with_a_constant_is_zero() -> None:
+    assert m.PEARSON(np.full((5, 1), 0.1), np.arange(5.0)) == 0.0
+    assert m.SPEARMAN(np.arange(5.0)[:, None], np.full(5, 3.3)) == 0.0
+
+
+def test_multi_label_metrics_equal_scikit_learn() -> None:
+    labels = (RANDOM.random((150, 6)) < 0.3).astype(np.float32)
+    labels[:, 5] = 0
+    logits = RANDOM.normal(size=(150, 6)) + 2 * labels - 1
+    logits[:, 5] = -1  # a class that neither occurs nor is predicted
+    predicted = logits > 0
+    assert m.MICRO_F1(logits, labels) == pytest.approx(sk.f1_score(labels, predicted, average="micro"))
+    expected = sk.f1_score(labels, predicted, average="macro", zero_division=0)
+    assert m.MULTI_LABEL_MACRO_F1(logits, labels) == pytest.approx(expected)
+    assert m.SUBSET_ACCURACY(logits, labels) == pytest.approx(sk.accuracy_score(labels, predicted))
+
+
+def test_masked_metrics_by_hand() -> None:
+    labels = np.array([[-100, 2, -100], [0, -100, 1], [-100, -100, -100]])
+    logits = np.zeros((3, 3, 3))
+    logits[0, 1] = [0, 0, np.log(2)]  # p(2) = 2/4, right
+    logits[1, 0] = [np.log(6), 0, 0]  # p(0) = 6/8, right
+    logits[1, 2] = [np.log(8), 0, 0]  # p(1) = 1/10, wrong
+    assert m.MASKED_ACCURACY(logits, labels) == pytest.approx(2 / 3)
+    assert m.PERPLEXITY(logits, labels) == pytest.approx((0.5 * 0.75 * 0.1) ** (-1 / 3))
+    assert m.PERPLEXITY.direction == "lower"
+
+
+def test_masked_metrics_add_up_over_batches_and_survive_large_logits() -> None:
+    labels = np.where(RANDOM.random((8, 5)) < 0.4, RANDOM.integers(11, size=(8, 5)), -100)
+    logits = RANDOM.normal(size=(8, 5, 11)) * 500
+    for metric in (m.MASKED_ACCURACY, m.PERPLEXITY):
+        whole = metric.statistics(logits, labels)
+        parts = np.concatenate([metric.statistics(logits[i : i + 3], labels[i : i + 3]) for i in (0, 3, 6)])
+        np.testing.assert_allclose(parts, whole)
+        assert np.isfinite(whole).all()
+
+
+RESAMPLED = [m.ACCURACY, m.BALANCED_ACCURACY, m.MACRO_F1, m.MATTHEWS, m.F1]
+
+
+@pytest.mark.parametrize("metric", RESAMPLED, ids=lambda metric: metric.name)
+def test_a_resample_is_a_weighted_sum(metric: m.Metric) -> None:
+    """weights @ statistics must give what the metric gives on the resampled rows, for many resamples at once."""
+    logits, labels = single_label(2, rows=60)
+    draws = RANDOM.integers(60, size=(20, 60))
+    weights = np.stack([np.bincount(draw, minlength=60) for draw in draws]).astype(float)
+    by_sums = metric.value(weights @ metric.statistics(logits, labels))
+    np.testing.assert_allclose(by_sums, [metric(logits[draw], labels[draw]) for draw in draws], atol=1e-12)
+
+
+def test_a_pearson_resample_is_a_weighted_sum() -> None:
+    logits, labels = RANDOM.normal(size=(60, 1)) + 100, RANDOM.normal(size=60)
+    draws = RANDOM.integers(60, size=(20, 60))
+    weights = np.stack([np.bincount(draw, minlength=60) for draw in draws]).astype(float)
+    by_sums = m.PEARSON.value(weights @ m.PEARSON.statistics(logits, labels))
+    expected = [stats.pearsonr(logits[draw, 0], labels[draw]).statistic for draw in draws]
+    np.testing.assert_allclose(by_sums, expected, atol=1e-9)
+
+
+def test_no_examples_is_an_error() -> None:
+    with pytest.raises(InputError, match="at least one example"):
+        m.ACCURACY(np.zeros((0, 2)), np.zeros(0, dtype=int))
