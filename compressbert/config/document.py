@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from compressbert.config.problems import KeyPath, Problem, dotted
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where something was written: ``train.yaml:3:5``, or an option of the command line."""
-
-    source: str
-    line: int | None = None
-    column: int | None = None
-
-    def __str__(self) -> str:
-        return self.source if self.line is None else f"{self.source}:{self.line}:{self.column}"
+from compressbert.config.problems import KeyPath, Place, Problem, dotted
 
 
 @dataclass
@@ -36,10 +24,23 @@ class Document:
                 return self.places[path[:length]]
         return self.places.get((), Place("command line"))
 
+    def place_of(self, problem: Problem) -> Place:
+        """Where the problem was written."""
+        return problem.place or self.place(problem.path)
+
     def line(self, problem: Problem) -> str:
         """``file:line:column: key.path: what is wrong``."""
         key = f"{dotted(problem.path)}: " if problem.path else ""
-        return f"{problem.place or self.place(problem.path)}: {key}{problem.text}"
+        return f"{self.place_of(problem)}: {key}{problem.text}"
+
+    def lines(self, problems: Iterable[Problem]) -> list[str]:
+        """One line per problem, in the order of the file."""
+
+        def order(problem: Problem) -> tuple[str, int, int]:
+            place = self.place_of(problem)
+            return place.source, place.line or 0, place.column or 0
+
+        return list(dict.fromkeys(self.line(problem) for problem in sorted(problems, key=order)))
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from compressbert.config.document import Document, Place, merged_documents
+from compressbert.config.document import Document, merged_documents
 from compressbert.config.overrides import apply_options, apply_override
-from compressbert.config.problems import KeyPath, Problem, problems_of
+from compressbert.config.problems import KeyPath, Place, Problem, problems_of
 from compressbert.config.schema import MethodSettings, PipelineConfig
 from compressbert.config.steps import read_steps
 from compressbert.config.yaml_reader import MAX_BYTES, read_yaml
@@ -172,5 +172,4 @@ def _checked(document: Document, result: Schema | None, problems: list[Problem])
 
 
 def _error(document: Document, problems: list[Problem]) -> ConfigError:
-    lines = [document.line(problem) for problem in problems]
-    return ConfigError("\n".join(dict.fromkeys(lines)))
+    return ConfigError("\n".join(document.lines(problems)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from compressbert.config.document import Document, Place
-from compressbert.config.problems import KeyPath, dotted
+from compressbert.config.document import Document
+from compressbert.config.problems import KeyPath, Place, dotted
 from compressbert.config.yaml_reader import read_value
 from compressbert.errors import ConfigError
 

@@ -16,12 +16,24 @@ _LONGEST_VALUE = 60  # characters of a found value shown in a message
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where something was written: ``train.yaml:3:5``, or an option of the command line."""
+
+    source: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
 class Problem:
     """One thing that is wrong at one key path."""
 
     path: KeyPath
     text: str
-    place: str = ""  # where it is written, when that is not where the key path first stands
+    place: Place | None = None  # where it is written, when that is not where the key path first stands
 
 
 def dotted(path: KeyPath) -> str:

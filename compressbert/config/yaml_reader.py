@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from compressbert.config.document import Document, Place
-from compressbert.config.problems import KeyPath, Problem
+from compressbert.config.document import Document
+from compressbert.config.problems import KeyPath, Place, Problem
 from compressbert.errors import ConfigError
 
 MAX_BYTES = 1_000_000
@@ -34,12 +34,17 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
     _depth = 0
+    _nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self._depth > MAX_DEPTH:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
         self._depth += 1
+        self._nodes += 1
+        if self._depth > MAX_DEPTH or self._nodes > 2 * MAX_VALUES:  # a key is a node of its own
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            problem = (
+                f"nested deeper than {MAX_DEPTH} levels" if self._depth > MAX_DEPTH else "too many values"
+            )
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -197,7 +202,7 @@ class _Builder:
             )
 
     def _problem(self, path: KeyPath, node: yaml.Node, text: str) -> None:
-        self.problems.append(Problem(path, text, str(self._place(node))))
+        self.problems.append(Problem(path, text, self._place(node)))
 
     def _place(self, node: yaml.Node) -> Place:
         return Place(self.source, node.start_mark.line + 1, node.start_mark.column + 1)

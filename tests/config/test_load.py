@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from compressbert.config.document import Document, Place
+from compressbert.config.document import Document
 from compressbert.config.load import load_document, parse_method, validate, validate_pipeline
+from compressbert.config.problems import Place
 from compressbert.config.schema import (
     CompressConfig,
     EvaluateConfig,
@@ -53,7 +54,9 @@ def lines_of(error: pytest.ExceptionInfo[ConfigError], folder: Path) -> list[str
 
 
 def test_numbers_and_names_reach_the_settings_as_meant(tmp_path: Path) -> None:
-    text = "model: {path: m}\ndata: {train: t.csv, labels: [no, yes]}\ntrain: {learning_rate: 2e-5, epochs: 2}\n"
+    text = (
+        "model: {path: m}\ndata: {train: t.csv, labels: [no, yes]}\ntrain: {learning_rate: 2e-5, epochs: 2}\n"
+    )
     settings = validate(load_document(write(tmp_path, text)), FinetuneConfig)
     assert settings.train.learning_rate == 2e-5
     assert settings.data.labels == ("no", "yes")
@@ -76,19 +79,16 @@ def test_all_problems_are_reported_at_once_with_line_and_suggestion(tmp_path: Pa
     )
     with pytest.raises(ConfigError) as caught:
         validate(load_document(file), CompressConfig, method_schema=method_schema)
-    lines = lines_of(caught, tmp_path)
-    assert sorted(lines) == sorted(
-        [
-            "c.yaml:10:1: sed: written twice (first at c.yaml:9:1)",
-            "c.yaml:1:18: model.revison: unknown key (did you mean 'revision'?)",
-            "c.yaml:3:3: data.task: should be 'sequence-classification', 'regression', 'multi-label' or 'masked-lm', "
-            "found 'sequence-clasification' (did you mean 'sequence-classification'?)",
-            "c.yaml:4:3: data.max_length: should be a valid integer, unable to parse string as an integer, found 'zero'",
-            "c.yaml:8:9: train.epochs: should be greater than 0, found -1",
-            "c.yaml:9:1: sed: unknown key (did you mean 'seed'?)",
-            "c.yaml:7:3: method.keap: unknown key (did you mean 'keep'?)",
-        ]
-    )
+    assert lines_of(caught, tmp_path) == [
+        "c.yaml:1:18: model.revison: unknown key (did you mean 'revision'?)",
+        "c.yaml:3:3: data.task: should be 'sequence-classification', 'regression', 'multi-label' or 'masked-lm', "
+        "found 'sequence-clasification' (did you mean 'sequence-classification'?)",
+        "c.yaml:4:3: data.max_length: should be a valid integer, unable to parse string as an integer, found 'zero'",
+        "c.yaml:7:3: method.keap: unknown key (did you mean 'keep'?)",
+        "c.yaml:8:9: train.epochs: should be greater than 0, found -1",
+        "c.yaml:9:1: sed: unknown key (did you mean 'seed'?)",
+        "c.yaml:10:1: sed: written twice (first at c.yaml:9:1)",
+    ]
 
 
 def test_an_unknown_method_and_a_missing_section_are_reported_together(tmp_path: Path) -> None:
@@ -110,7 +110,11 @@ def test_a_section_that_is_no_mapping_is_said_so(tmp_path: Path) -> None:
     ]
 
 
-@given(st.lists(st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12), min_size=1, max_size=8, unique=True))
+@given(
+    st.lists(
+        st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12), min_size=1, max_size=8, unique=True
+    )
+)
 def test_every_unknown_key_is_reported(keys: list[str]) -> None:
     known = set(EvaluateConfig.model_fields)
     unknown = [key for key in keys if key not in known]
@@ -147,7 +151,11 @@ class TestFiles:
 
 class TestBase:
     def test_the_base_is_below_and_every_key_keeps_its_place(self, tmp_path: Path) -> None:
-        write(tmp_path, "model: {path: m}\ntrain: {epochs: 1, batch_size: 8}\nlist: [1, 2]\n", "shared/base.yaml")
+        write(
+            tmp_path,
+            "model: {path: m}\ntrain: {epochs: 1, batch_size: 8}\nlist: [1, 2]\n",
+            "shared/base.yaml",
+        )
         file = write(tmp_path, "base: shared/base.yaml\ntrain:\n  epochs: 2\nlist: [3]\n")
         document = load_document(file)
         assert document.data == {"model": {"path": "m"}, "train": {"epochs": 2, "batch_size": 8}, "list": [3]}
@@ -158,7 +166,11 @@ class TestBase:
     def test_bases_are_relative_to_the_file_that_names_them(self, tmp_path: Path) -> None:
         write(tmp_path, "a: 1\n", "deep/x/root.yaml")
         write(tmp_path, "base: x/root.yaml\nb: 2\n", "deep/middle.yaml")
-        assert load_document(write(tmp_path, "base: deep/middle.yaml\nc: 3\n")).data == {"a": 1, "b": 2, "c": 3}
+        assert load_document(write(tmp_path, "base: deep/middle.yaml\nc: 3\n")).data == {
+            "a": 1,
+            "b": 2,
+            "c": 3,
+        }
 
     def test_another_method_replaces_the_section(self, tmp_path: Path) -> None:
         write(tmp_path, "method: {name: distilbert, layers: 3}\n", "base.yaml")
@@ -178,13 +190,21 @@ class TestBase:
             load_document(write(tmp_path, "base: gone.yaml\n"))
 
     def test_a_base_must_be_a_name(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"c\.yaml:1:1: base: expected the name of a YAML file, found 3"):
+        with pytest.raises(
+            ConfigError, match=r"c\.yaml:1:1: base: expected the name of a YAML file, found 3"
+        ):
             load_document(write(tmp_path, "base: 3\n"))
 
 
 class TestOverrides:
     def test_values_are_typed_as_yaml(self) -> None:
-        pairs = ["train.learning_rate=2e-5", "data.labels=[no, yes]", "seed=3", "data.hub=a=b", "train.max_steps="]
+        pairs = [
+            "train.learning_rate=2e-5",
+            "data.labels=[no, yes]",
+            "seed=3",
+            "data.hub=a=b",
+            "train.max_steps=",
+        ]
         data = load_document(None, pairs).data
         assert data["train"] == {"learning_rate": 2e-5, "max_steps": None}
         assert data["data"] == {"labels": ["no", "yes"], "hub": "a=b"}
@@ -250,7 +270,12 @@ class TestPipelines:
 
     def test_steps_carry_what_they_state(self, tmp_path: Path) -> None:
         finetune, distill, prune, export = parse_steps(self.check(tmp_path, PIPELINE))
-        assert (finetune.kind, finetune.name, finetune.train, finetune.method) == ("finetune", "finetune", {}, None)
+        assert (finetune.kind, finetune.name, finetune.train, finetune.method) == (
+            "finetune",
+            "finetune",
+            {},
+            None,
+        )
         assert distill.method == MethodSettings(name="michel", keep=0.5)
         assert distill.train == {"epochs": 2.0}
         assert (prune.name, prune.from_step, prune.kind) == ("other", "finetune", "prune")
@@ -280,7 +305,7 @@ class TestPipelines:
             "c.yaml:5:47: steps.1.distill.train.epoch: unknown key (did you mean 'epochs'?)",
             "c.yaml:6:36: steps.2.prune.method.keep: should be a valid number",
             "c.yaml:6:46: steps.2.prune.from: no earlier step is named 'distil'",
-            "c.yaml:8:5: steps.4: a second step named 'prune'",
+            "c.yaml:8:5: steps.4.prune: a second step named 'prune'",
             "c.yaml:9:14: steps.5.export.format: should be 'onnx'",
             "c.yaml:10:5: steps.6: a step is one of",
             "c.yaml:11:9: gates.min_speed: unknown key (did you mean 'min_speedup'?)",
@@ -293,7 +318,10 @@ class TestPipelines:
             ("[]", "steps: tuple should have at least 1 item"),
             ("[{prune: {method: {name: michel}, name: ../x}}]", "letters, digits"),
             ("[{prune: {method: {name: michel}, name: input}}]", "the name of the pipeline's own model"),
-            ("[{export: {}}, {prune: {method: {name: michel}, from: export}}]", "is an export, which no step can read"),
+            (
+                "[{export: {}}, {prune: {method: {name: michel}, from: export}}]",
+                "is an export, which no step can read",
+            ),
             ("[{prune: {}}]", "steps.0.prune.method: is required"),
             ("[{prune: 3}]", "steps.0.prune: should be a mapping"),
             ("[3]", "a step is one of"),
@@ -315,7 +343,9 @@ class TestPipelines:
         config = PipelineConfig.model_validate(
             {"model": {"path": "m"}, "data": {"hub": "h"}, "steps": [{"prune": {"methd": 1}}, {"export": {}}]}
         )
-        with pytest.raises(ConfigError, match=r"steps\.0\.prune\.methd: unknown key \(did you mean 'method'\?\)"):
+        with pytest.raises(
+            ConfigError, match=r"steps\.0\.prune\.methd: unknown key \(did you mean 'method'\?\)"
+        ):
             parse_steps(config)
 
 

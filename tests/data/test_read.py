@@ -43,17 +43,31 @@ def as_format(path: Path, rows: list[dict[str, Any]]) -> Path:
     if name.endswith(".json"):
         return write(path, json.dumps(rows))
     if name.endswith(".csv"):
-        quoted = ["{},{}".format('"' + row["sentence"].replace('"', '""') + '"', row["label"]) for row in rows]
+        quoted = [
+            "{},{}".format('"' + row["sentence"].replace('"', '""') + '"', row["label"]) for row in rows
+        ]
         return write(path, "sentence,label\n" + "\n".join(quoted) + "\n")
     return write(path, "sentence\tlabel\n" + "".join(f"{row['sentence']}\t{row['label']}\n" for row in rows))
 
 
-def read(path: Path, name: Any = "train", *, label_names: Any = None, need_labels: bool = True, **settings: Any) -> Any:
+def read(
+    path: Path, name: Any = "train", *, label_names: Any = None, need_labels: bool = True, **settings: Any
+) -> Any:
     config = DataConfig(**{name: str(path)}, **settings)
     return read_split(config, name, label_names=label_names, need_labels=need_labels)
 
 
-FORMATS = ["a.csv", "a.csv.gz", "a.tsv", "a.tsv.gz", "a.json", "a.json.gz", "a.jsonl", "a.jsonl.gz", "a.parquet"]
+FORMATS = [
+    "a.csv",
+    "a.csv.gz",
+    "a.tsv",
+    "a.tsv.gz",
+    "a.json",
+    "a.json.gz",
+    "a.jsonl",
+    "a.jsonl.gz",
+    "a.parquet",
+]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -206,11 +220,15 @@ class TestLabels:
     def test_configured_names_that_disagree_with_the_model_are_refused(
         self, tmp_path: Path, names: tuple[str, ...]
     ) -> None:
-        with pytest.raises(InputError, match="order differ" if set(names) == {"pos", "neg"} else "names differ"):
+        with pytest.raises(
+            InputError, match="order differ" if set(names) == {"pos", "neg"} else "names differ"
+        ):
             self.labels(tmp_path, [0, 1], labels=names, label_names=("neg", "pos"))
 
     def test_stored_names_that_disagree_with_the_model_are_refused(self, tmp_path: Path) -> None:
-        features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["pos", "neg"]))
+        features = datasets.Features(
+            text=datasets.Value("string"), label=datasets.ClassLabel(names=["pos", "neg"])
+        )
         table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
         table.to_parquet(tmp_path / "a.parquet")
         split = read(tmp_path / "a.parquet")
@@ -251,7 +269,9 @@ class TestRegression:
         split = read(path, task="regression")
         assert split.rows["label"][:] == [3.0, 2.5]
         assert split.label_names == ()
-        assert read(write(tmp_path / "a.csv", "text,label\nx,1.5\n"), task="regression").rows["label"][:] == [1.5]
+        assert read(write(tmp_path / "a.csv", "text,label\nx,1.5\n"), task="regression").rows["label"][:] == [
+            1.5
+        ]
 
     @pytest.mark.parametrize("value", ["NaN", "Infinity"])
     def test_a_number_that_is_none_names_the_line(self, tmp_path: Path, value: str) -> None:

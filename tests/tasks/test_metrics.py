@@ -49,7 +49,9 @@ def test_matthews_by_hand_and_degenerate() -> None:
 def test_correlations_equal_scipy(shift: float) -> None:
     labels = np.round(RANDOM.uniform(0, 5, size=300), 1)  # with ties
     logits = (labels + RANDOM.normal(size=300) + shift)[:, None]
-    assert m.PEARSON(logits, labels) == pytest.approx(stats.pearsonr(logits[:, 0], labels).statistic, abs=1e-9)
+    assert m.PEARSON(logits, labels) == pytest.approx(
+        stats.pearsonr(logits[:, 0], labels).statistic, abs=1e-9
+    )
     assert m.SPEARMAN(logits, labels) == pytest.approx(stats.spearmanr(logits[:, 0], labels).statistic)
     assert m.MEAN_SQUARED_ERROR(logits, labels) == pytest.approx(sk.mean_squared_error(labels, logits[:, 0]))
 

@@ -51,7 +51,9 @@ def test_f1_of_the_positive_class_only_for_two_classes() -> None:
 def test_losses_by_hand() -> None:
     classes = make("sequence-classification", ("a", "b"))
     logits = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])
-    assert classes.loss(logits, torch.tensor([1, 0])).item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
+    assert classes.loss(logits, torch.tensor([1, 0])).item() == pytest.approx(
+        (math.log(4 / 3) + math.log(2)) / 2
+    )
     number = make("regression")
     assert number.loss(torch.tensor([[1.0], [3.0]]), torch.tensor([2.0, 1.0])).item() == pytest.approx(2.5)
     several = make("multi-label", ("a", "b"))

@@ -16,7 +16,7 @@ from compressbert.data.labels import are_integers, is_generic
 from compressbert.data.read import Split, label_names_of, read_split
 from compressbert.errors import ConfigError, InputError
 from compressbert.measure.runners import config_folder
-from compressbert.model.checkpoint import _load_tokenizer as load_tokenizer
+from compressbert.model.checkpoint import load_tokenizer
 from compressbert.tasks.base import Task, task_for
 
 SplitName = Literal["train", "validation"]
@@ -128,6 +128,6 @@ def validation_lengths(data: DataConfig, path: Path) -> list[int] | None:
     if data.validation is None and data.hub is None:
         return None
     split = read_split(data, "validation", need_labels=False)
-    tokenizer = load_tokenizer(artefact_folder(path), False)
+    tokenizer = load_tokenizer(artefact_folder(path))
     encoded = encode(split, tokenizer, task=task_for(data, ("a", "b")), max_length=data.max_length)
     return [int(length) for length in encoded.lengths]

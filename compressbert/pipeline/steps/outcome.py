@@ -12,7 +12,7 @@ from compressbert.config.schema import ModelSource, StepConfig
 from compressbert.errors import ConfigError
 from compressbert.measure.quality import Quality, evaluate, labels_of, save_predictions
 from compressbert.measure.runners import open_runner
-from compressbert.model.checkpoint import _load_tokenizer as load_tokenizer, save
+from compressbert.model.checkpoint import load_tokenizer, save
 from compressbert.model.count import facts
 from compressbert.model.handle import Model
 from compressbert.pipeline.steps.inputs import Inputs, artefact_folder
@@ -61,7 +61,7 @@ def score(path: Path, inputs: Inputs | None, *, predictions: Path | None = None)
     """
     if inputs is None or "validation" not in inputs.splits:
         return None
-    encoded = inputs.required("validation", load_tokenizer(artefact_folder(path), False))
+    encoded = inputs.required("validation", load_tokenizer(artefact_folder(path)))
     runner = open_runner(path)
     try:
         quality = evaluate(runner, inputs.task, encoded)
