@@ -97,6 +97,7 @@ def ours(arguments: argparse.Namespace) -> Callable[[int, int], Clock]:
 
 def trainer(arguments: argparse.Namespace, *, grouped: bool) -> Callable[[int, int], Clock]:
     """Return a function (steps, seed) that trains with transformers' Trainer, as its examples set it up."""
+    import torch
     from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
 
@@ -129,8 +130,8 @@ def trainer(arguments: argparse.Namespace, *, grouped: bool) -> Callable[[int, i
             settings = TrainingArguments(
                 folder, per_device_train_batch_size=arguments.batch_size, max_steps=steps + WARM_UP_STEPS,
                 bf16=arguments.precision == "bf16", learning_rate=3e-5, weight_decay=0.01, warmup_steps=0.1,
-                seed=seed, train_sampling_strategy="group_by_length" if grouped else "random", save_strategy="no",
-                report_to="none", disable_tqdm=True, logging_strategy="steps", logging_steps=50,
+                train_sampling_strategy="group_by_length" if grouped else "random", save_strategy="no", seed=seed,
+                use_cpu=not torch.cuda.is_available(), report_to="none", disable_tqdm=True, logging_strategy="steps", logging_steps=50,
             )  # fmt: skip
             Counting(
                 model.network, settings, train_dataset=rows, data_collator=pad, processing_class=tokenizer,
@@ -163,7 +164,7 @@ class Worker:
     """A candidate's process."""
 
     def __init__(self, name: str) -> None:
-        self.said = tempfile.TemporaryFile("w+")
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
             [sys.executable, __file__, *sys.argv[1:], "--worker", name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,

@@ -134,7 +134,8 @@ def compare(baseline: Quality, candidate: Quality, labels: NDArray[Any], task: T
     before, after = (_statistics(metric, quality.logits, labels, task) for quality in (baseline, candidate))
     if metric.direction == "higher":
         difference, retained = paired_bootstrap(metric, before, after)
-        drop = Interval(value=-difference.value, low=-difference.high, high=-difference.low)
+        # 0 - x and not -x, so that no loss is not written as -0.0
+        drop = Interval(value=0 - difference.value, low=0 - difference.high, high=0 - difference.low)
     else:
         drop, _ = paired_bootstrap(metric, before, after)
         _, retained = paired_bootstrap(metric, after, before)

@@ -9,12 +9,8 @@ from compressbert.results.measured import DATA_CELL, cell_name
 from compressbert.results.record import Interval, LatencyCell, MetricResult, Report, ReportRow
 
 ABSENT = "–"
-_UNBOUNDED = ("loss", "perplexity", "error")  # every other metric lies in [-1, 1] and is shown in percent
-    "loss",
-    "perplexity",
-    "mse",
-    "mae",
-)  # every other metric lies in [-1, 1] and is shown in percent
+# every other metric lies in [-1, 1] and is shown in percent
+_UNBOUNDED = ("loss", "perplexity", "error")
 
 
 def in_percent(metric: str | None) -> bool:

@@ -21,6 +21,10 @@ from tests.export.stand import run_file, run_network, tiny_model, uneven_model
 from tests.tiny import FAMILIES, padded_batch, tiny_tokenizer
 
 PLAIN = ExportConfig(optimize=False)
+LIMIT = {
+    "fp32": 1e-5,
+    "int8": 0.02,
+}  # one rounding step moves all that follows; test_parity.py is strict about int8
 
 
 @pytest.mark.parametrize("optimize", [True, False])
@@ -90,7 +94,7 @@ def test_masked_lm(family: str, precision: str, tmp_path: Path) -> None:
     batch = padded_batch(family)
     found, expected = run_file(facts.files[precision], batch), run_network(model, batch)
     assert found.shape == expected.shape == (*batch["input_ids"].shape, model.network.config.vocab_size)
-    assert np.median(np.abs(found - expected)) < 1e-5
+    assert np.median(np.abs(found - expected)) < LIMIT[precision]
 
 
 def test_tied_tables_are_stored_once() -> None:
@@ -124,7 +128,7 @@ def test_bare_encoder_gives_hidden_states(family: str, precision: str, tmp_path:
     batch = padded_batch(family)
     found, expected = run_file(facts.files[precision], batch), run_network(model, batch)
     assert found.shape == expected.shape == (3, 9, 32)
-    assert np.median(np.abs(found - expected)) < 1e-5
+    assert np.median(np.abs(found - expected)) < LIMIT[precision]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -171,7 +175,9 @@ def test_type_zero_is_added_where_types_are_no_input(tables: tuple[str, ...], tm
     model.tokenizer.model_input_names = ["input_ids", "attention_mask"]
     if tables:
         edits.quantize_int8(model, modules=[f"bert.embeddings.{name}_embeddings" for name in tables])
-        assert isinstance(model.network.get_submodule(f"bert.embeddings.{tables[0]}_embeddings"), Int8Embedding)
+        assert isinstance(
+            model.network.get_submodule(f"bert.embeddings.{tables[0]}_embeddings"), Int8Embedding
+        )
     facts = export_onnx(model, tmp_path / "out", ExportConfig())
     batch = padded_batch("bert")
     del batch["token_type_ids"]

@@ -1,0 +1,333 @@
+"""Each command: what it hands on, what it prints, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from compressbert.errors import InputError
+from tests.cli.support import Step, invoke, stand_in, step_result
+
+STEPS = "compressbert.pipeline.steps"
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch) -> Step:
+    made = Step()
+    for name in ("finetune", "compress", "export", "evaluate"):
+        stand_in(monkeypatch, f"{STEPS}.{name}", **{name: made})
+    return made
+
+
+def test_options_alone_are_enough(step: Step) -> None:
+    result = invoke("quantize", "--model", "runs/teacher", "--method", "dynamic_int8", "-o", "out-folder")
+    assert result.exit_code == 0, result.output
+    ((kind, config), options) = step.calls[0]
+    assert (kind, options) == ("quantize", {"overwrite": False})
+    assert (config.model.path, config.method.name, config.output) == (
+        "runs/teacher",
+        "dynamic_int8",
+        "out-folder",
+    )
+    assert config.data is None
+
+
+def test_data_names_the_split_the_command_works_on(step: Step) -> None:
+    shared = ("--model", "m", "--data", "x.csv", "--columns", "text=a,label=b")
+    for arguments in (
+        ("finetune", *shared, "-o", "o", "--validation", "v.csv"),
+        ("prune", *shared, "-o", "o", "--method", "michel"),
+        ("quantize", *shared, "-o", "o", "--method", "dynamic_int8"),
+        ("evaluate", *shared),
+        ("evaluate", "--model", "m", "--data", "glue/sst2"),
+    ):
+        assert invoke(*arguments).exit_code == 0
+    found = [call[0][-1].data for call in step.calls]
+    assert [(data.train, data.validation, data.hub) for data in found] == [
+        ("x.csv", "v.csv", None),
+        ("x.csv", None, None),
+        (None, "x.csv", None),
+        (None, "x.csv", None),
+        (None, None, "glue/sst2"),
+    ]
+    assert (found[0].columns.text, found[0].columns.label, found[0].columns.text_pair) == ("a", "b", None)
+
+
+def test_file_options_and_overrides_in_that_order(step: Step, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("model: {path: file}\ndata: {train: t.csv}\noutput: file\ntrain: {epochs: 1}\n")
+    result = invoke(
+        "finetune", file, "--model", "option", "--set", "train.epochs=2", "--set", "seed=7", "--overwrite"
+    )
+    assert result.exit_code == 0, result.output
+    ((config,), options) = step.calls[0]
+    assert (config.model.path, config.output, config.train.epochs, config.seed) == ("option", "file", 2.0, 7)
+    assert options == {"overwrite": True}
+
+
+def test_a_config_from_standard_input(step: Step) -> None:
+    assert invoke("export", "-", "--precision", "int8", stdin="model: {path: m}\noutput: o\n").exit_code == 0
+    ((config,), _) = step.calls[0]
+    assert (config.model.path, config.export.precision) == ("m", "int8")
+
+
+def test_the_result_as_a_table_and_as_json(step: Step) -> None:
+    arguments = ("export", "--model", "m", "-o", "out-folder")
+    table = invoke(*arguments)
+    assert [line.rstrip() for line in table.stdout.splitlines()] == [
+        "accuracy     89.11 % [87.00, 91.17] (872 examples)",
+        "size         4.2 MB (embeddings 2.0, attention 2.2)",
+        "parameters   1,000 (100 of them zero)",
+        "layers       2, width 32",
+        "heads        3 1",
+        "FFN neurons  64 in each layer",
+        "time         12.3 s",
+        "written to   out-folder",
+    ]
+    printed = invoke(*arguments, "--json")
+    assert json.loads(printed.stdout) == step_result().model_dump(mode="json")
+
+
+def test_dry_run_shows_the_settings_and_does_nothing(step: Step, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    arguments = ("export", "--model", "m", "-o", target, "--dry-run")
+    result = invoke(*arguments)
+    assert result.exit_code == 0
+    head, _, settings = result.stdout.partition("\n")
+    assert head == f"export would write {target}, with these settings:"
+    assert yaml.safe_load(settings)["export"]["format"] == "onnx"
+    document = json.loads(invoke(*arguments, "--json").stdout)
+    assert (document["dry_run"], document["command"], document["config"]["model"]["path"]) == (
+        True,
+        "export",
+        "m",
+    )
+    assert step.calls == []
+    assert not target.exists()
+
+
+def test_an_output_folder_that_is_not_empty_is_refused_before_the_work(step: Step, tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("x")
+    for extra in ((), ("--dry-run",)):
+        result = invoke("export", "--model", "m", "-o", tmp_path, *extra)
+        assert result.exit_code == 2
+        assert f"output folder {tmp_path} is not empty" in result.stderr
+        assert "--overwrite" in result.stderr
+    assert step.calls == []
+    assert invoke("export", "--model", "m", "-o", tmp_path, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("quantize",), "quantize was given no settings"),
+        (("quantize", "--model", "m", "--method", "dynamic_int8"), "no output folder was given"),
+        (("quantize", "--model", "m", "--method", "dynamic_in8", "-o", "o"), "did you mean 'dynamic_int8'?"),
+        (("quantize", "--model", "m", "--method", "michel", "-o", "o"), "'michel' belongs to prune, not to quantize"),
+        (("prune", "--model", "m", "--method", "michel", "-o", "o", "--set", "method.kep=1"), "did you mean 'keep'?"),
+        (("prune", "--model", "m", "--method", "michel", "-o", "o", "--set", "method.keep=0"), "--set method.keep=0: "),
+        (("evaluate", "--model", "m"), "data: is required"),
+        (("evaluate", "--model", "m", "--data", "x.csv", "--columns", "text"), "expected names such as text="),
+        (("evaluate", "--model", "m", "--data", "x.csv", "--columns", "txt=a"), "did you mean 'text'?"),
+        (("evaluate", "absent.yaml"), "absent.yaml: no such config file"),
+        (("export", "--model", "m", "-o", "o", "--set", "nonsense"), "expected key.path=value"),
+        (("benchmark", "--threads", "1"), "models: is required"),
+        (("run",), "Missing argument"),
+        (("prun",), "No such command 'prun'"),
+        (("prune", "--nonsense"), "No such option: --nonsense"),
+        (("schema", "prun"), "did you mean 'prune'?"),
+        (("init", "prun"), "did you mean 'prune'?"),
+        (("check", "x.yaml", "--command", "prun"), "did you mean 'prune'?"),
+        (("methods", "michell"), "did you mean 'michel'?"),
+    ],
+)  # fmt: skip
+def test_usage_errors_say_what_was_meant(step: Step, arguments: tuple[str, ...], message: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+    printed = json.loads(invoke(*arguments, "--json").stdout)
+    assert (printed["schema_version"], printed["error"]["exit_code"]) == (1, 2)
+    assert message in printed["error"]["message"]
+    assert step.calls == []
+
+
+class Benchmark:
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def to_json(self) -> dict[str, Any]:
+        cell = {"batch": 1, "length": None, "p50_ms": 12.5}
+        speedup = {"value": 2.0, "low": 1.9, "high": 2.1}
+        rows = [
+            {
+                "name": name,
+                "latency": [cell, {**cell, "length": 32}],
+                "memory": {"peak_rss_mb": 210.4},
+                "speedup": ratio,
+            }
+            for name, ratio in zip(self.config.models, (None, speedup), strict=True)
+        ]
+        return {"schema_version": 1, "rows": rows}
+
+
+def test_benchmark_of_models_or_of_a_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def benchmark(config: Any, *, overwrite: bool = False) -> Benchmark:
+        seen.append(config)
+        return Benchmark(config)
+
+    stand_in(monkeypatch, f"{STEPS}.benchmark", benchmark=benchmark)
+    result = invoke("benchmark", "a", "b", "--data", "v.csv", "--threads", "2")
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["own", "lengths", "ms", "1×32", "ms", "peak", "MB", "speed-up", "×"],
+        ["a", "12.50", "12.50", "210", "baseline"],
+        ["b", "12.50", "12.50", "210", "2.00", "[1.90,", "2.10]"],
+    ]
+    assert (seen[0].models, seen[0].benchmark.threads, seen[0].data.validation) == (("a", "b"), 2, "v.csv")
+    file = tmp_path / "b.yaml"
+    file.write_text("models: [a, b]\nbenchmark: {rounds: 3}\n")
+    document = json.loads(invoke("benchmark", file, "--json").stdout)
+    assert document["rows"][1]["speedup"]["value"] == 2.0
+    assert seen[1].benchmark.rounds == 3
+    assert "would write no folder" in invoke("benchmark", "a", "b", "--dry-run").stdout
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 4)])
+def test_verify_fails_when_a_loader_does(monkeypatch: pytest.MonkeyPatch, ok: bool, code: int) -> None:
+    class Verified:
+        def __init__(self) -> None:
+            self.ok = ok
+
+        def to_json(self) -> dict[str, Any]:
+            row = {
+                "loader": "onnxruntime",
+                "status": "ok" if ok else "failed",
+                "max_difference": 1.2e-6,
+                "detail": "[x]",
+            }
+            return {"schema_version": 1, "ok": ok, "rows": [row]}
+
+    stand_in(monkeypatch, f"{STEPS}.verify", verify=lambda folder: Verified())
+    result = invoke("verify", "folder")
+    assert result.exit_code == code
+    assert result.stdout.splitlines()[1].split() == [
+        "onnxruntime",
+        "ok" if ok else "failed",
+        "1.2e-06",
+        "[x]",
+    ]
+    assert json.loads(invoke("verify", "folder", "--json").stdout)["ok"] is ok
+
+
+def test_a_missing_input_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(
+        monkeypatch, f"{STEPS}.evaluate", evaluate=Step(InputError("no model at m", hint="Give [a] folder."))
+    )
+    result = invoke("evaluate", "--model", "m", "--data", "v.csv")
+    assert (result.exit_code, result.stderr) == (3, "error: no model at m\nGive [a] folder.\n")
+
+
+class TestInitAndCheck:
+    COMMANDS = ("finetune", "distill", "prune", "quantize", "export", "evaluate", "benchmark", "run")
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_a_starter_config_is_valid_as_written_and_with_every_setting_uncommented(
+        self, command: str, tmp_path: Path
+    ) -> None:
+        text = invoke("init", command).stdout
+        file = tmp_path / "starter.yaml"
+        file.write_text(text)
+        checked = invoke("check", file)
+        assert (checked.exit_code, checked.stdout) == (0, f"ok: settings of {command}\n"), checked.output
+        lines = text.splitlines()
+        settings = [
+            line for line in lines if line.lstrip().startswith("#") and not line.lstrip().startswith("# ")
+        ]
+        assert len(settings) > 3
+        file.write_text("\n".join(line.replace("#", "", 1) if line in settings else line for line in lines))
+        everything = invoke("check", file, "--command", command)
+        assert everything.exit_code == 0, everything.output
+
+    def test_the_defaults_shown_are_those_of_the_method(self) -> None:
+        text = invoke("init", "prune", "--method", "width").stdout
+        assert "  #learning_rate: 0.0001\n" in text
+        assert "  #hidden_keep: 1.0\n" in text
+
+    def test_a_file_is_not_replaced_unasked(self, tmp_path: Path) -> None:
+        file = tmp_path / "c.yaml"
+        assert invoke("init", "export", "-o", file).exit_code == 0
+        written = file.read_text()
+        assert invoke("init", "export", "-o", file).exit_code == 2
+        assert invoke("init", "export", "-o", file, "--overwrite").exit_code == 0
+        assert file.read_text() == written
+
+    def test_check_reports_every_problem_with_its_line(self, tmp_path: Path) -> None:
+        file = tmp_path / "c.yaml"
+        file.write_text(
+            "model: {path: m}\ndata: {hub: h}\nstep: []\nsteps:\n  - prune: {method: {name: michel, kep: 1}}\n"
+        )
+        result = invoke("check", file)
+        assert result.exit_code == 2
+        assert result.stderr.replace(str(tmp_path), "") == (
+            "error: \n"
+            "/c.yaml:3:1: step: unknown key (did you mean 'steps'?)\n"
+            "/c.yaml:5:36: steps.0.prune.method.kep: unknown key (did you mean 'keep'?)\n"
+        )
+
+
+class TestMethodsAndSchema:
+    def test_every_method_is_listed(self) -> None:
+        from compressbert.methods.registry import list_methods
+
+        table = invoke("methods").stdout
+        listed = json.loads(invoke("methods", "--json").stdout)["methods"]
+        assert [entry["name"] for entry in listed] == [info.name for info in list_methods()]
+        assert all(entry["name"] in table and entry["paper"] for entry in listed)
+
+    def test_one_method_with_its_settings(self) -> None:
+        page = invoke("methods", "michel").stdout
+        assert "compressbert prune --method michel" in page
+        assert "1905.10650" in page
+        document = json.loads(invoke("methods", "michel", "--json").stdout)
+        assert {"name": "scope", "default": "global"}.items() <= document["settings"][1].items()
+
+    @pytest.mark.parametrize(
+        "what", ["finetune", "distill", "prune", "quantize", "export", "evaluate", "benchmark", "run"]
+    )
+    def test_the_schema_takes_the_starter_and_refuses_a_misspelling(self, what: str) -> None:
+        import jsonschema
+
+        schema = json.loads(invoke("schema", what).stdout)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        document = yaml.safe_load(invoke("init", what).stdout)
+        jsonschema.validate(document, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**document, "outptu": "x"}, schema)
+        if "method" in document:
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate({**document, "method": {**document["method"], "kep": 1}}, schema)
+        jsonschema.validate({"base": "other.yaml"}, schema)
+
+    def test_the_pipeline_schema_knows_each_kind_of_step(self) -> None:
+        import jsonschema
+
+        schema = json.loads(invoke("schema", "run").stdout)
+        document = yaml.safe_load(invoke("init", "run").stdout)
+        for step in (
+            {"prun": {}},
+            {"prune": {"method": {"name": "distilbert"}}},
+            {"export": {"format": "x"}},
+        ):
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate({**document, "steps": [step]}, schema)
+        jsonschema.validate({**document, "steps": [{"finetune": None}]}, schema)
+
+    def test_all_schemas_at_once(self) -> None:
+        assert set(json.loads(invoke("schema").stdout)) == {*TestInitAndCheck.COMMANDS, "result", "report"}
