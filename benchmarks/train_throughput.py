@@ -128,11 +128,21 @@ def trainer(arguments: argparse.Namespace, *, grouped: bool) -> Callable[[int, i
 
         with tempfile.TemporaryDirectory() as folder:
             settings = TrainingArguments(
-                folder, per_device_train_batch_size=arguments.batch_size, max_steps=steps + WARM_UP_STEPS,
-                bf16=arguments.precision == "bf16", learning_rate=3e-5, weight_decay=0.01, warmup_steps=0.1,
-                train_sampling_strategy="group_by_length" if grouped else "random", save_strategy="no", seed=seed,
-                use_cpu=not torch.cuda.is_available(), report_to="none", disable_tqdm=True, logging_strategy="steps", logging_steps=50,
-            )  # fmt: skip
+                folder,
+                per_device_train_batch_size=arguments.batch_size,
+                max_steps=steps + WARM_UP_STEPS,
+                bf16=arguments.precision == "bf16",
+                learning_rate=3e-5,
+                weight_decay=0.01,
+                warmup_steps=0.1,
+                train_sampling_strategy="group_by_length" if grouped else "random",
+                use_cpu=not torch.cuda.is_available(),
+                seed=seed,
+                save_strategy="no",
+                logging_steps=50,
+                report_to="none",
+                disable_tqdm=True,
+            )
             Counting(
                 model.network, settings, train_dataset=rows, data_collator=pad, processing_class=tokenizer,
                 callbacks=[Steps()],

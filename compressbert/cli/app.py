@@ -47,7 +47,7 @@ class Guarded(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *positional: Any, **extra: Any) -> Any:
         """Run the command line and exit with its code."""
-        arguments = list(sys.argv[1:] if args is None else args)
+        arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
         extra["standalone_mode"] = False
         run_typer = super().main
         sys.exit(guarded(lambda: run_typer(arguments, *positional, **extra) or 0, arguments))
@@ -56,7 +56,6 @@ class Guarded(TyperGroup):
 app = typer.Typer(
     name="compressbert",
     cls=Guarded,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -105,4 +104,4 @@ def main() -> None:
     """Entry point of the console script."""
     for variable, value in _QUIET_LIBRARIES.items():
         os.environ.setdefault(variable, value)
-    app()
+    app(prog_name="compressbert")

@@ -37,6 +37,7 @@ def guarded(work: Callable[[], int], arguments: Sequence[str]) -> int:
         work: What the command line asked for. May raise `Exit` and usage errors of typer.
         arguments: The command line, looked at for ``--json`` and ``--debug`` because parsing itself may fail.
     """
+    stdout = sys.stdout
     try:
         with _terminable():
             code = work()
@@ -44,9 +45,13 @@ def guarded(work: Callable[[], int], arguments: Sequence[str]) -> int:
             return code
     except Exit as stop:
         return stop.exit_code
-    except BrokenPipeError:
-        silence_stdout()  # the reader has seen enough, as in `compressbert methods | head -1`
+    except BrokenPipeError:  # the reader has seen enough, as in `compressbert methods | head -1`
+        silence_stdout()
         return 0
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        return 0  # typer met a broken pipe while printing help: it wraps stdout and exits
     except (KeyboardInterrupt, Abort) as stop:
         failure: CompressbertError = Interrupted("interrupted", hint="The same command resumes.")
         cause: BaseException = stop
@@ -109,9 +114,9 @@ def _report(failure: CompressbertError, cause: BaseException, *, as_json: bool, 
         traceback.print_exception(cause, file=sys.stderr)
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
     stopped = failure.exit_code == INTERRUPTED
-    lead = Text("" if stopped else "error: ", style="bold red")
-    gap = "\n" if "\n" in failure.message else ""
-    screen.print(Text.assemble(lead, gap, failure.message))
+    gap = "\n" if "\n" in failure.message else " "
+    lead = Text("" if stopped else f"error:{gap}", style="bold red")
+    screen.print(Text.assemble(lead, failure.message))
     if failure.hint:
         screen.print(Text(failure.hint, style="dim"))
     if as_json:

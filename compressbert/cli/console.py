@@ -65,8 +65,12 @@ def stdout_console() -> Console:
     """A console on stdout that neither cuts tables in a pipe nor interprets markup."""
     from rich.console import Console
 
+    class Results(Console):
+        def on_broken_pipe(self) -> None:
+            silence_stdout()  # rich would end the process here, and with it the command's exit code
+
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
-    return Console(width=width, markup=False, highlight=False, emoji=False)
+    return Results(width=width, markup=False, highlight=False, emoji=False)
 
 
 def listener() -> progress.Listener:

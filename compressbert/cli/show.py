@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from compressbert.cli.console import duration
+from compressbert.report.figures import in_percent
 from compressbert.results.record import MetricResult, ModelFacts, StepResult
-
-_IN_PERCENT = ("accuracy", "f1", "macro_f1", "micro_f1", "precision", "recall")
 
 
 def settings_yaml(settings: BaseModel) -> str:
@@ -46,7 +45,7 @@ def step_tables(result: StepResult, output: str | None) -> list[RenderableType]:
 
 def metric_text(name: str, metric: MetricResult) -> str:
     """``89.11 % [87.04, 91.17] (872 examples)``."""
-    scale, unit, digits = (100, " %", 2) if name in _IN_PERCENT else (1, "", 4)
+    scale, unit, digits = (100, " %", 2) if in_percent(name) else (1, "", 4)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (metric.value, metric.low, metric.high))
     return f"{value}{unit} [{low}, {high}] ({metric.examples:,} examples)"
 

@@ -107,7 +107,7 @@ def _names(config: DataConfig, label: LabelColumn, name: str, model: Sequence[st
 
 def _table(config: DataConfig, name: SplitName) -> Table:
     source = config.train if name == "train" else config.validation
-    if config.hub is not None:
+    if config.hub is not None and not (source is not None and _is_file(source)):
         return read_hub(config.hub, source or name)
     if source is None:
         raise ConfigError(
@@ -121,6 +121,12 @@ def _table(config: DataConfig, name: SplitName) -> Table:
             hint="Give csv, tsv, json, jsonl or parquet, or set data.task to masked-lm.",
         )
     return table
+
+
+def _is_file(source: str) -> bool:
+    """Whether ``source`` means a file, though a hub data set is named too: a file stands in for a split of it."""
+    path = Path(source)
+    return path.is_file() or path.parent != Path() or path.suffix != ""
 
 
 def _normalised(

@@ -23,6 +23,8 @@ from compressbert.errors import ConfigError, InputError, WorkError
 _HUB_FAMILIES = frozenset(
     {"glue", "super_glue", "xnli", "xtreme", "tweet_eval", "paws", "paws-x", "wikitext"}
 )
+_CHUNK_BYTES = 4 << 20  # parsed at once: several copies of a chunk are in memory
+_CHUNK_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,11 @@ def read_file(path: Path) -> Table:
 
 def _settings(path: Path, kind: Format) -> dict[str, Any]:
     if kind == "json":
-        return {"on_mixed_types": None, "parse_agent_traces": False}  # no guessing: a column has one type
-    if kind not in ("csv", "tsv"):
+        # No guessing: a column has one type, that of the first chunk.
+        return {"on_mixed_types": None, "parse_agent_traces": False, "chunksize": _CHUNK_BYTES}
+    if kind == "txt":
+        return {"chunksize": _CHUNK_BYTES}
+    if kind == "parquet":
         return {}
     header = header_of(path)
     if len(set(header)) != len(header):
@@ -84,7 +89,7 @@ def _settings(path: Path, kind: Format) -> dict[str, Any]:
     table: dict[str, Any] = {
         "features": datasets.Features({name: datasets.Value("string") for name in header})
     }
-    table |= {"keep_default_na": False, "sep": "\t" if kind == "tsv" else ","}
+    table |= {"keep_default_na": False, "chunksize": _CHUNK_ROWS, "sep": "\t" if kind == "tsv" else ","}
     return table | ({"quoting": 3} if kind == "tsv" else {})
 
 

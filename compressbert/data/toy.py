@@ -155,8 +155,8 @@ class _Writer:
 
     def verdict(self, praise: bool) -> str:
         kinds = {
-            self.plain: 6, self.near: 4, self.far: 3, self.twice: 1, self.felt: 4, self.compared: 2,
-            self.hoped: 2, self.unless: 1, self.also: 1,
+            self.plain: 9, self.near: 4, self.far: 3, self.twice: 1, self.felt: 5, self.compared: 1,
+            self.hoped: 1, self.unless: 1, self.also: 1,
         }  # fmt: skip
         kind = self.random.choices(list(kinds), weights=list(kinds.values()))[0]
         return kind(self.subject(), praise)
@@ -196,7 +196,7 @@ class _Writer:
 
     def review(self, praise: bool) -> str:
         kinds = (self.verdict, self.contrast, self.reported, self.nested)
-        text = self.random.choices(kinds, weights=(11, 6, 2, 1))[0](praise)
+        text = self.random.choices(kinds, weights=(14, 6, 2, 1))[0](praise)
         if self.coin(0.35):
             text = f"{self.distraction()} ; {text}" if self.coin() else f"{text} ; {self.distraction()}"
         return " ".join(f"{text} .".split())

@@ -80,7 +80,8 @@ folder, inputs, outputs, name, trust = sys.argv[1:]
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 network, info = getattr(transformers, name).from_pretrained(
-    folder, trust_remote_code=trust == "yes", dtype=torch.float32, output_loading_info=True, local_files_only=True)
+    folder, trust_remote_code=trust == "yes", dtype=torch.float32, output_loading_info=True,
+    local_files_only=True)
 wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
 if wrong:
     sys.exit(f"keys do not fit: {wrong}")

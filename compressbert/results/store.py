@@ -162,7 +162,10 @@ class StepFolder:
     def _publish(self) -> None:
         if self._result is None:
             raise WorkError(f"the step that writes {self.shown} ended without a result; nothing is kept")
+        readable = 0o666 & ~_umask()
         for path in self.folder.rglob("*"):
+            if path.is_file():
+                path.chmod(readable)  # some libraries write through private temporary files
             _sync(path)
         text = self._result.model_dump_json(indent=2) + "\n"
         write_text_atomic(self.folder / RESULT_NAME, text)

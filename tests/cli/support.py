@@ -49,6 +49,6 @@ def step_result() -> StepResult:
     )  # fmt: skip
     quality = {"accuracy": MetricResult(value=0.8911, low=0.87, high=0.9117, examples=872)}
     return StepResult(
-        step="out", command="prune", config={}, seed=0, quality=quality, primary_metric="accuracy", model=model,
-        environment=environment(), seconds=12.34, files={},
+        step="out", command="prune", config={}, seed=0, quality=quality,
+        primary_metric="accuracy", model=model, environment=environment(), seconds=12.34, files={},
     )  # fmt: skip

@@ -13,6 +13,7 @@ from compressbert.errors import InputError
 from tests.cli.support import Step, invoke, stand_in, step_result
 
 STEPS = "compressbert.pipeline.steps"
+PRUNE = ("prune", "--model", "m", "--method", "michel", "-o", "o")
 
 
 @pytest.fixture
@@ -127,11 +128,11 @@ def test_an_output_folder_that_is_not_empty_is_refused_before_the_work(step: Ste
         (("quantize",), "quantize was given no settings"),
         (("quantize", "--model", "m", "--method", "dynamic_int8"), "no output folder was given"),
         (("quantize", "--model", "m", "--method", "dynamic_in8", "-o", "o"), "did you mean 'dynamic_int8'?"),
-        (("quantize", "--model", "m", "--method", "michel", "-o", "o"), "'michel' belongs to prune, not to quantize"),
-        (("prune", "--model", "m", "--method", "michel", "-o", "o", "--set", "method.kep=1"), "did you mean 'keep'?"),
-        (("prune", "--model", "m", "--method", "michel", "-o", "o", "--set", "method.keep=0"), "--set method.keep=0: "),
+        (("quantize", "--model", "m", "--method", "michel", "-o", "o"), "belongs to prune, not to quantize"),
+        ((*PRUNE, "--set", "method.kep=1"), "did you mean 'keep'?"),
+        ((*PRUNE, "--set", "method.keep=0"), "--set method.keep=0: "),
         (("evaluate", "--model", "m"), "data: is required"),
-        (("evaluate", "--model", "m", "--data", "x.csv", "--columns", "text"), "expected names such as text="),
+        (("evaluate", "--model", "m", "--data", "x.csv", "--columns", "text"), "expected names such as"),
         (("evaluate", "--model", "m", "--data", "x.csv", "--columns", "txt=a"), "did you mean 'text'?"),
         (("evaluate", "absent.yaml"), "absent.yaml: no such config file"),
         (("export", "--model", "m", "-o", "o", "--set", "nonsense"), "expected key.path=value"),
@@ -271,12 +272,13 @@ class TestInitAndCheck:
     def test_check_reports_every_problem_with_its_line(self, tmp_path: Path) -> None:
         file = tmp_path / "c.yaml"
         file.write_text(
-            "model: {path: m}\ndata: {hub: h}\nstep: []\nsteps:\n  - prune: {method: {name: michel, kep: 1}}\n"
+            "model: {path: m}\ndata: {hub: h}\nstep: []\n"
+            "steps:\n  - prune: {method: {name: michel, kep: 1}}\n"
         )
         result = invoke("check", file)
         assert result.exit_code == 2
         assert result.stderr.replace(str(tmp_path), "") == (
-            "error: \n"
+            "error:\n"
             "/c.yaml:3:1: step: unknown key (did you mean 'steps'?)\n"
             "/c.yaml:5:36: steps.0.prune.method.kep: unknown key (did you mean 'keep'?)\n"
         )

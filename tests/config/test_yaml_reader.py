@@ -30,7 +30,8 @@ def read(text: str) -> dict[str, Any]:
         ("true", True), ("False", False), ("null", None), ("~", None), ("", None), ("Nan", "Nan"),
         ("12", 12), ("-7", -7), ("+7", 7), ("010", 10), ("0x1F", 31), ("0o17", 15), ("1_000", "1_000"),
         ("12:30", "12:30"), ("2024-01-01", "2024-01-01"), ("=", "="), ("1.2.3", "1.2.3"), ("e5", "e5"),
-        ("'true'", "true"), ('"1e-4"', "1e-4"), ("!!str 5", "5"), ("!!float 5", 5.0), ("[1, no, 2e-5]", [1, "no", 2e-5]),
+        ("'true'", "true"), ('"1e-4"', "1e-4"), ("!!str 5", "5"), ("!!float 5", 5.0),
+        ("[1, no, 2e-5]", [1, "no", 2e-5]),
     ],
 )  # fmt: skip
 def test_scalars_are_those_of_yaml_1_2(text: str, value: Any) -> None:
@@ -53,7 +54,9 @@ def test_every_float_comes_through(value: float) -> None:
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
         | st.text(st.characters(codec="utf-8", exclude_categories=("C",)), max_size=12),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abcdef", min_size=1), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text("abcdef", min_size=1), inner, max_size=3)
+        ),
         max_leaves=8,
     )
 )  # fmt: skip

@@ -77,7 +77,7 @@ def test_weights_draw_an_exact_share_and_prefer_the_heavy() -> None:
 def test_equal_weights_are_uniform() -> None:
     ids, mask, noise = big_batch()
     _, labels = mask_tokens(ids, mask, dataclasses.replace(MASKING, weights=torch.ones(1000)), noise)
-    per_half = [(labels[:, part] != -100).float().mean() for part in (slice(1, 100), slice(300, 400))]
+    per_half = [(labels[:, part] != -100).float().mean().item() for part in (slice(1, 100), slice(300, 400))]
     assert per_half[0] == pytest.approx(per_half[1], abs=0.01)
 
 

@@ -213,7 +213,7 @@ class TestLabels:
             self.labels(tmp_path, [0, -1], label_names=("neg", "pos"))
 
     def test_unknown_strings_list_both_sets(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="'neg', 'pos'.*'bad', 'good'"):
+        with pytest.raises(InputError, match=r"'neg', 'pos'.*'bad', 'good'"):
             self.labels(tmp_path, ["good", "bad"], label_names=("neg", "pos"))
 
     @pytest.mark.parametrize("names", [("pos", "neg"), ("neg", "good")])
@@ -302,7 +302,7 @@ class TestMultiLabel:
     def test_a_zero_or_one_for_each_class(self, tmp_path: Path) -> None:
         split = self.read(tmp_path, [[0, 1, 1], [1, 0, 0]], labels=("x", "y", "z"))
         assert split.rows["label"][:] == [[0, 1, 1], [1, 0, 0]]
-        with pytest.raises(InputError, match="3 outputs|2 numbers|expected"):
+        with pytest.raises(InputError, match=r"3 outputs|2 numbers|expected"):
             self.read(tmp_path, [[0, 1, 1], [1, 0, 0]], label_names=("x", "y"))
 
     def test_unknown_names_and_single_labels_are_refused(self, tmp_path: Path) -> None:

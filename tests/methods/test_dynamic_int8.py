@@ -1,4 +1,4 @@
-"""Dynamic int8 as a method: which modules, which not. The arithmetic is tested with the modules themselves."""
+"""Dynamic int8 as a method: which modules, which not. The arithmetic is tested with the modules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def _int8(model: Model) -> set[str]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_matrix_of_the_encoder_becomes_int8_and_logits_stay_close(tmp_path: Path, run: Run, family: str) -> None:
+def test_every_matrix_of_the_encoder_becomes_int8_and_logits_stay_close(
+    tmp_path: Path, run: Run, family: str
+) -> None:
     model = toy_model(tmp_path, family)
     before = weights(model)
     quantized = compress(model, Config(), run)
@@ -70,7 +72,9 @@ def test_pruned_models_with_uneven_shapes_become_int8(tmp_path: Path, run: Run) 
     keep_heads(model, {0: [2]})
     keep_neurons(model, {1: list(range(10))})
     quantized = compress(model, Config(), run)
-    torch.testing.assert_close(logits(quantized, padded_batch()), logits(model, padded_batch()), atol=0.2, rtol=0.1)
+    torch.testing.assert_close(
+        logits(quantized, padded_batch()), logits(model, padded_batch()), atol=0.2, rtol=0.1
+    )
 
 
 def test_the_file_shrinks_by_almost_four(tmp_path: Path, run: Run) -> None:

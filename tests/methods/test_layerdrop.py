@@ -29,7 +29,9 @@ from tests.tiny import FAMILIES, padded_batch
         ("top", 6, (0, 1, 2, 3, 4, 5)),
     ],
 )
-def test_layers_that_stay(remove: str | tuple[int, ...], layers: int | None, expected: tuple[int, ...]) -> None:
+def test_layers_that_stay(
+    remove: str | tuple[int, ...], layers: int | None, expected: tuple[int, ...]
+) -> None:
     assert layers_after(6, remove, layers) == expected
 
 
@@ -48,8 +50,14 @@ def test_impossible_removals() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_dropping_nothing_is_identical_and_dropping_all_reads_the_embeddings(tmp_path: Path, family: str) -> None:
-    model = toy_model(tmp_path, family, hidden_dropout_prob=0.0) if family != "distilbert" else toy_model(tmp_path, family, dropout=0.0)
+def test_dropping_nothing_is_identical_and_dropping_all_reads_the_embeddings(
+    tmp_path: Path, family: str
+) -> None:
+    model = (
+        toy_model(tmp_path, family, hidden_dropout_prob=0.0)
+        if family != "distilbert"
+        else toy_model(tmp_path, family, dropout=0.0)
+    )
     for module in model.network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -110,7 +118,9 @@ def test_a_killed_training_resumes_with_the_same_skips(tmp_path: Path) -> None:
     model = toy_model(tmp_path, layers=3)
 
     def train(work: str, dies_at: int | None) -> dict[str, torch.Tensor]:
-        run = toy_run(tmp_path, model, work=work, settings={"max_steps": 8, "epochs": 3, "checkpoint_every": 2})
+        run = toy_run(
+            tmp_path, model, work=work, settings={"max_steps": 8, "epochs": 3, "checkpoint_every": 2}
+        )
         student = model.copy()
         student.network.requires_grad_(True)
 

@@ -9,10 +9,11 @@ import torch
 from pydantic import ValidationError
 
 from compressbert.errors import ConfigError
-from compressbert.methods.base import labels_of
+from compressbert.methods.base import Run, labels_of
 from compressbert.methods.prune.michel import Config, compress, keep_steps, score_heads, surviving_heads
 from compressbert.model.edits import keep_heads
 from compressbert.model.handle import Model
+from compressbert.nn.losses import soft_label_loss
 from tests.methods.toy import logits, same_weights, toy_data, toy_model, toy_run, trained, weights
 from tests.tiny import padded_batch
 
@@ -49,17 +50,20 @@ def test_pruned_logits_are_those_of_the_model_with_the_heads_masked(tmp_path: Pa
         for layer, heads in zip(masked.family.layers(masked.network), survivors, strict=True):
             for head in set(range(4)) - set(heads):
                 layer.attention_out.weight[:, head * 8 : head * 8 + 8] = 0
-    torch.testing.assert_close(logits(pruned, padded_batch()), logits(masked, padded_batch()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        logits(pruned, padded_batch()), logits(masked, padded_batch()), rtol=1e-5, atol=1e-6
+    )
     assert [len(heads) for heads in survivors] == _heads(pruned)
 
 
 def test_one_shot_removes_the_lowest_scores(tmp_path: Path) -> None:
     model = toy_model(tmp_path)
-    scores = score_heads(model, list(toy_run(tmp_path, model).sample_batches(model, 64)), toy_run(tmp_path, model), normalize=False)
-    survivors = surviving_heads(model, Config(keep=0.5, step_fraction=1, normalize=False), toy_run(tmp_path, model))
-    ranked = sorted((float(s), layer, head) for layer, row in enumerate(scores) for head, s in enumerate(row))
-    best = {(layer, head) for _, layer, head in ranked[4:]}
-    assert best == {(layer, head) for layer, heads in enumerate(survivors) for head in heads} or min(map(len, survivors)) == 1
+    batches = list(toy_run(tmp_path, model).sample_batches(model, 64))
+    scores = torch.stack(score_heads(model, batches, toy_run(tmp_path, model), normalize=False)).flatten()
+    config = Config(keep=0.75, step_fraction=1, normalize=False)
+    survivors = surviving_heads(model, config, toy_run(tmp_path, model))
+    kept = {4 * layer + head for layer, heads in enumerate(survivors) for head in heads}
+    assert kept == set(scores.topk(6).indices.tolist())
 
 
 def test_an_already_uneven_model_is_pruned_on(tmp_path: Path) -> None:
@@ -89,19 +93,16 @@ def test_budgets_that_cannot_be_met(tmp_path: Path) -> None:
             Config(keep=keep)
 
 
-def test_retune_moves_the_pruned_model_towards_the_dense_one(tmp_path: Path) -> None:
-    model = toy_model(tmp_path)
-    inputs = padded_batch()
-    config = Config(keep=0.25, retune_epochs=20)
-    run = toy_run(tmp_path, model, settings={"max_steps": 60})
-    cut = compress(model, Config(keep=0.25), toy_run(tmp_path, model))
-    tuned = compress(model, config, run)
-    dense, before, after = (logits(m, inputs).log_softmax(-1) for m in (model, cut, tuned))
+def test_retune_brings_the_pruned_model_back_to_the_dense_one(tmp_path: Path, learned: Model) -> None:
+    config = Config(keep=0.25, retune_epochs=5)
+    cut = compress(learned, Config(keep=0.25), toy_run(tmp_path, learned))
+    run = toy_run(tmp_path, learned, settings={"max_steps": 40})
+    tuned = compress(learned, config, run)
+    inputs = next(toy_run(tmp_path, learned).sample_batches(learned, 64, batch_size=64)).inputs
+    dense, before, after = (logits(model, inputs) for model in (learned, cut, tuned))
     assert _heads(tuned) == _heads(cut)
+    assert soft_label_loss(after, dense).item() < 0.7 * soft_label_loss(before, dense).item()
     assert {"soft", "task"} <= run.log[0].keys()
-    assert run.log[-1]["soft"] < run.log[0]["soft"]
-    assert not torch.equal(before, after)
-    assert torch.isfinite(dense).all()
 
 
 def test_rows_and_seed_decide_the_sample(tmp_path: Path) -> None:
@@ -111,28 +112,30 @@ def test_rows_and_seed_decide_the_sample(tmp_path: Path) -> None:
     assert len(toy_run(tmp_path, model).sample(10_000)) == 64
 
 
-def test_it_keeps_more_than_chance_at_an_equal_budget(tmp_path: Path) -> None:
-    model, run = trained(tmp_path, layers=2, heads=4)
+def test_planted_heads_are_found_and_beat_chance_at_an_equal_budget(tmp_path: Path) -> None:
+    idle, busy = {0: [0, 1, 3], 1: [1, 2]}, [[2], [0, 3]]
+    model, run = trained(tmp_path, steps=80, idle=idle)
+    config = Config(keep=0.375, rows=256)
+    assert surviving_heads(model, config, run) == busy
     task, fresh = toy_data(tmp_path, model, rows=256, seed=99)
-    held_out = toy_run(tmp_path, model)
-    held_out.task, held_out.train = task, fresh
+    held_out = Run.create(task=task, train=fresh, work=tmp_path / "held_out")
     batches = list(held_out.sample_batches(model, 256))
 
     def loss(pruned: Model) -> float:
         return sum(task.loss(logits(pruned, b.inputs), labels_of(b)).item() * len(b) for b in batches) / 256
 
-    chosen = loss(compress(model, Config(keep=0.375, rows=256), run))
+    chosen = loss(compress(model, config, run))
     generator = torch.Generator().manual_seed(0)
     random = []
-    while len(random) < 15:
+    while len(random) < 10:
         kept = torch.randperm(8, generator=generator)[:3].tolist()
         heads = {layer: [h % 4 for h in kept if h // 4 == layer] for layer in (0, 1)}
         if all(heads.values()):
             pruned = model.copy()
             keep_heads(pruned, heads)
             random.append(loss(pruned))
-    assert chosen < sorted(random)[len(random) // 2]
-    assert chosen <= sum(random) / len(random)
+    assert chosen < 0.9 * sum(random) / len(random)
+    assert chosen < loss(model) + 0.1
 
 
 def test_input_is_untouched(tmp_path: Path) -> None:

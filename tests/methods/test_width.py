@@ -1,4 +1,4 @@
-"""Width pruning: groups from torch-pruning, cuts through our edits, budgets exact, none of the known traps."""
+"""Width pruning: groups from torch-pruning, cuts through our edits, exact budgets, no known trap."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import torch_pruning
 
 from compressbert.errors import ConfigError
 from compressbert.methods.base import Run
-from compressbert.methods.prune.width import Config, accumulate_gradients, compress, example_inputs, group_scores
+from compressbert.methods.prune.width import (
+    Config,
+    accumulate_gradients,
+    compress,
+    example_inputs,
+    group_scores,
+)
 from compressbert.model.handle import Model
 from tests.methods.toy import logits, same_weights, toy_model, toy_run, weights
 from tests.tiny import FAMILIES, padded_batch
@@ -51,7 +57,9 @@ def test_magnitude_is_the_groups_mean_squared_norm(tmp_path: Path) -> None:
     model = toy_model(tmp_path)
     layer = model.family.layers(model.network)[0]
     ffn, _ = group_scores(model, "magnitude")
-    expected = (layer.ffn_in.weight.square().sum(1) + layer.ffn_out.weight.square().sum(0)).detach().double() / 2
+    expected = (
+        layer.ffn_in.weight.square().sum(1) + layer.ffn_out.weight.square().sum(0)
+    ).detach().double() / 2
     torch.testing.assert_close(ffn[0], expected / expected.mean(), rtol=1e-5, atol=1e-6)
 
 
@@ -128,14 +136,24 @@ def test_the_residual_group_covers_embeddings_norms_and_head(tmp_path: Path) -> 
     network = toy_model(tmp_path).network
     model = toy_model(tmp_path)
     graph = torch_pruning.DependencyGraph().build_dependency(
-        model.network, example_inputs=example_inputs(model), output_transform=lambda output: output.logits.sum()
+        model.network,
+        example_inputs=example_inputs(model),
+        output_transform=lambda output: output.logits.sum(),
     )
     root = model.family.layers(model.network)[0].ffn_out
     group = graph.get_pruning_group(root, torch_pruning.prune_linear_out_channels, [0])
-    names = {name for name, module in model.network.named_modules() if any(dep.target.module is module for dep, _ in group)}
+    names = {
+        name
+        for name, module in model.network.named_modules()
+        if any(dep.target.module is module for dep, _ in group)
+    }
     norms = {name for name, module in network.named_modules() if isinstance(module, torch.nn.LayerNorm)}
     assert norms <= names
-    assert {"bert.embeddings.word_embeddings", "bert.pooler.dense", "bert.encoder.layer.1.attention.self.key"} <= names
+    assert {
+        "bert.embeddings.word_embeddings",
+        "bert.pooler.dense",
+        "bert.encoder.layer.1.attention.self.key",
+    } <= names
     assert "classifier" not in names
 
 

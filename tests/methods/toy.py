@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from compressbert.model.handle import Model
 from compressbert.tasks.base import Task, task_for
 from tests.tiny import save_tiny, toy_rows, write_rows
 
-FAST = {"max_steps": 6, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
+FAST = {"max_steps": 4, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 
 
 def toy_model(folder: Path, family: str = "bert", *, head: str = "classification", **options: Any) -> Model:
     """A tiny stock model, loaded as any other."""
-    return load(save_tiny(folder / f"{family}-{head}", family, head=head, **options))
+    stock = folder / f"{family}-{head}-{'-'.join(f'{key}={value}' for key, value in options.items())}"
+    return load(stock if stock.is_dir() else save_tiny(stock, family, head=head, **options))
 
 
 def toy_data(
@@ -53,11 +55,25 @@ def toy_run(
     )
 
 
-def trained(folder: Path, *, steps: int = 120, **options: Any) -> tuple[Model, Run]:
-    """A model that has learned the toy task, and the run it learned in."""
-    model = toy_model(folder, **options)
+def trained(
+    folder: Path, *, steps: int = 120, idle: Mapping[int, Sequence[int]] | None = None
+) -> tuple[Model, Run]:
+    """A model that has learned the toy task, and the run it learned in.
+
+    Heads in ``idle``, {layer: heads}, may say next to nothing while it learns, so the others do the work.
+    """
+    model = toy_model(folder)
     run = toy_run(folder, model, rows=256, settings={"max_steps": steps, "epochs": 50}, work="teacher")
-    run.fit(model, task_loss(run), stage="finetune")
+    layers = model.family.layers(model.network)
+
+    def silence(step: int, total: int) -> None:
+        with torch.no_grad():
+            for layer, heads in (idle or {}).items():
+                for head in heads:
+                    layers[layer].attention_out.weight[:, head * 8 : head * 8 + 8].clamp_(-0.01, 0.01)
+
+    silence(0, steps)
+    run.fit(model, task_loss(run), stage="finetune", after_step=silence)
     return model, run
 
 

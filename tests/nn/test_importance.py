@@ -189,7 +189,8 @@ def test_budgets_hold_for_any_layers(counts: list[int], keep: float, scope: str,
 
 
 @pytest.mark.parametrize(
-    ("keep", "multiple", "expected"), [(0.5, 8, 16), (0.4, 8, 16), (0.3, 8, 8), (1.0, 20, 30), (0.02, 8, 8), (0.9, 1, 27)]
+    ("keep", "multiple", "expected"),
+    [(0.5, 8, 16), (0.4, 8, 16), (0.3, 8, 8), (1.0, 20, 30), (0.02, 8, 8), (0.9, 1, 27)],
 )
 def test_widths_are_rounded_to_a_multiple(keep: float, multiple: int, expected: int) -> None:
     chosen = choose_units([torch.rand(30)], keep, scope="layer", multiple=multiple)

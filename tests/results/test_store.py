@@ -1,5 +1,7 @@
 """Step folders: complete or absent, resumable, one writer at a time."""
 
+# ruff: noqa: PT012 - what is tested is what leaving a block with an error does
+
 from __future__ import annotations
 
 import errno
@@ -53,6 +55,14 @@ def test_a_finished_step_leaves_its_folder_and_nothing_else(tmp_path: Path) -> N
     assert read_result(tmp_path / "out") == committed
 
 
+def test_files_are_readable_as_the_umask_says(tmp_path: Path) -> None:
+    with step_folder(tmp_path / "out") as step:
+        (step.folder / "private").touch(mode=0o600)
+        step.commit(record())
+    expected = 0o666 & ~_umask()
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir()} == {expected}
+
+
 def test_the_target_is_absent_until_the_end(tmp_path: Path) -> None:
     with step_folder(tmp_path / "out") as step:
         (step.folder / "a").write_text("x")
@@ -64,7 +74,7 @@ def test_the_target_is_absent_until_the_end(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     write_step(tmp_path / "out", "first")
-    with pytest.raises(ConfigError, match="output folder .*out is not empty") as caught:
+    with pytest.raises(ConfigError, match=r"output folder .*out is not empty") as caught:
         write_step(tmp_path / "out", "second")
     assert "--overwrite" in caught.value.hint
     assert (tmp_path / "out" / "sub" / "model.bin").read_text() == "first"

@@ -99,7 +99,7 @@ RESAMPLED = [m.ACCURACY, m.BALANCED_ACCURACY, m.MACRO_F1, m.MATTHEWS, m.F1]
 
 @pytest.mark.parametrize("metric", RESAMPLED, ids=lambda metric: metric.name)
 def test_a_resample_is_a_weighted_sum(metric: m.Metric) -> None:
-    """weights @ statistics must give what the metric gives on the resampled rows, for many resamples at once."""
+    """weights @ statistics is what the metric gives on the resampled rows, for many resamples at once."""
     logits, labels = single_label(2, rows=60)
     draws = RANDOM.integers(60, size=(20, 60))
     weights = np.stack([np.bincount(draw, minlength=60) for draw in draws]).astype(float)

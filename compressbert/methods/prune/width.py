@@ -7,8 +7,8 @@ Paper: P. Molchanov et al. Importance Estimation for Network Pruning. CVPR 2019.
 What is done: torch-pruning traces the network and finds, for one neuron or one dimension, every row and
 column of a weight that must go with it. The score of a unit is the mean over these of
 
-    magnitude: Σ w², divided by the layer's mean      taylor: |Σ w · ∂L/∂w|, from the task's gradient on
-    `rows` examples
+    magnitude: Σ w², divided by the layer's mean
+    taylor:    Σ |w · ∂L/∂w|, from the task's gradient on `rows` examples
 
 The lowest scores are removed: of each layer alone (scope: layer, every layer keeps the same width and the
 folder loads in stock transformers) or of all layers together (scope: global). Attention heads keep their

@@ -1,0 +1,127 @@
+"""What the documents promise is run: the Python page, the Makefile of ci.md, the shipped YAML files, the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from compressbert.cli.app import app
+from tests.tiny import save_tiny, toy_rows, write_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CI = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+PYTHON = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+
+PIPELINE = """
+model: {path: model}
+data: {train: data/train.jsonl, validation: data/validation.jsonl}
+steps:
+  - quantize: {method: {name: dynamic_int8}}
+  - export: {}
+benchmark: {rounds: 2, cells: [[1, 8]], sentences: 16, warmup: 2}
+"""
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def prepare(place: Path) -> None:
+    save_tiny(place / "model")
+    for name, rows, seed in (("train.jsonl", 120, 0), ("validation.jsonl", 40, 1)):
+        write_rows(place / name, toy_rows(rows, seed=seed))
+        write_rows(place / "data" / name, toy_rows(rows, seed=seed))
+
+
+def test_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code = blocks(PYTHON, "python")
+    assert len(code) >= 5
+    names: dict[str, Any] = {}
+    for block in code[:-1]:  # the last one sets a listener for the whole process
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert names["logits"].shape == (2, 2)
+    assert names["heads"] == [4, 4]
+    assert [layer.heads for layer in names["same"].family.layers(names["same"].network)] == [3]
+    assert sum(layer.heads for layer in names["pruned"].family.layers(names["pruned"].network)) == 6
+    assert (tmp_path / "onnx" / "onnx" / "model_quantized.onnx").is_file()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_the_makefile_of_the_ci_page_reruns_only_what_changed(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE)
+    (tmp_path / "Makefile").write_text(blocks(CI, "make")[0])
+    words = ["make", "model", f"COMPRESSBERT={sys.executable} -m compressbert"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+
+    def make() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+
+    first = make()
+    assert "compressbert run" in first.stdout
+    exported = tmp_path / "runs" / "model" / "02-export" / "result.json"
+    written = exported.stat().st_mtime_ns
+    assert "compressbert run" not in make().stdout
+    (tmp_path / "pipeline.yaml").touch()
+    again = make()
+    assert "compressbert run" in again.stdout
+    assert "skipped" in again.stderr
+    assert exported.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_yaml_is_valid(file: Path) -> None:
+    done = CliRunner().invoke(app, ["check", str(file)])
+    assert done.exit_code == 0, done.output
+
+
+def test_there_is_a_yaml_for_every_method() -> None:
+    methods = {file.stem for file in (ROOT / "compressbert" / "methods").glob("*/*.py") if file.stem != "__init__"}
+    assert len(methods) >= 5
+    assert methods <= {file.stem for file in (ROOT / "configs").rglob("*.yaml")}
+
+
+def test_the_readme_pipeline_is_valid(tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(blocks(README, "yaml")[0])
+    done = CliRunner().invoke(app, ["check", str(file)])
+    assert done.exit_code == 0, done.output
+
+
+def readme_commands() -> list[str]:
+    return [
+        line.split("#")[0].strip()
+        for block in blocks(README, "sh")
+        for line in block.splitlines()
+        if line.startswith("compressbert ")
+    ]
+
+
+def test_every_readme_command_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command gets as far as its inputs: exit code 2 would mean that the README shows an option that is not there."""
+    monkeypatch.chdir(tmp_path)
+    commands = readme_commands()
+    assert len(commands) >= 9
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE)
+    for command in commands:
+        done = CliRunner().invoke(app, command.split()[1:])
+        assert done.exit_code in (0, 3), f"{command}: {done.output}"
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"\bmake ([a-z-]+)", README))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:|\b{target}\b", makefile, flags=re.MULTILINE), target
