@@ -7,7 +7,8 @@ Candidates, each in a process of its own, with the same batch size, precision an
   grouped  Trainer with dynamic padding and length grouping
   padded   Trainer with every row padded to 128 (fewer steps: all of them cost the same)
 A round trains each candidate for some steps, in random order, one at a time; the first steps are not timed.
-On a shared machine only ratios within a round mean something: their median and range are shown.
+On a shared machine only ratios within a round mean something: their median and range are shown. The CPU
+time per example, over all rounds, barely feels the neighbours (set OMP_NUM_THREADS=1: waiting threads count).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.steps = self.examples = self.positions = 0
-        self.started = self.seconds = 0.0
+        self.started = self.seconds = self.cpu_started = self.cpu_seconds = 0.0
 
     def read(self, shape: tuple[int, int]) -> None:
         """Count a batch of (examples, padded length)."""
@@ -46,8 +47,9 @@ class Clock:
         """Take the time at the end of a step."""
         self.steps += 1
         if self.steps == WARM_UP_STEPS:
-            self.started = time.perf_counter()
+            self.started, self.cpu_started = time.perf_counter(), time.process_time()
         self.seconds = time.perf_counter() - self.started
+        self.cpu_seconds = time.process_time() - self.cpu_started
 
 
 def inputs(arguments: argparse.Namespace) -> tuple[Any, Any, Any]:
@@ -216,12 +218,15 @@ def main(arguments: argparse.Namespace) -> None:
     print(
         f"{arguments.model}, batch {arguments.batch_size}, {arguments.precision}, {arguments.rounds} rounds"
     )
-    print(f"{'candidate':10} {'examples/s':>10} {'positions/example':>18} {'ours is faster by':>28}")
+    print(
+        f"{'candidate':10} {'examples/s':>10} {'CPU ms/example':>15} {'positions/example':>18} {'ours is faster by':>25}"
+    )
     for name, values in rates.items():
         ratios = [mine / other for mine, other in zip(rates["ours"], values, strict=True)]
-        length = totals[name]["positions"] / totals[name]["examples"]
+        total = totals[name]
+        length, cpu = total["positions"] / total["examples"], 1000 * total["cpu_seconds"] / total["examples"]
         spread = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"{name:10} {statistics.median(values):10.0f} {length:18.1f} {spread:>28}")
+        print(f"{name:10} {statistics.median(values):10.0f} {cpu:15.2f} {length:18.1f} {spread:>25}")
 
 
 def parse() -> argparse.Namespace:

@@ -38,6 +38,17 @@ _QUIET_LIBRARIES = {
 class Guarded(TyperGroup):
     """The group of commands behind the one boundary that turns failures into a message and an exit code."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options before a command, their flags off unless given.
+
+        Some of typer's own flags start as None, and coercing None imports pydantic: 0.15 s for every `--help`.
+        """
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False) and parameter.default is None:
+                parameter.default = False
+        return parameters
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an interruption passes typer by, which would end without a word."""
         try:

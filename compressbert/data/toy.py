@@ -28,14 +28,12 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 GOOD = _words(
-    "good great fine lovely bright warm superb sweet clever charming moving witty elegant fresh gripping"
-    " honest tender vivid graceful splendid rich lively sharp wise delightful brilliant"
-    " wonderful excellent touching inventive"
+    "good great fine lovely bright warm superb sweet clever charming moving witty elegant fresh gripping tender"
+    " brilliant wonderful excellent touching"
 )
 BAD = _words(
-    "bad awful poor dull bleak cold dreadful sour silly clumsy boring stale lifeless tedious shallow"
-    " crude hollow weak messy bland ugly lazy noisy dreary tiresome terrible horrible"
-    " pointless vapid forgettable"
+    "bad awful poor dull bleak cold dreadful sour silly clumsy boring stale lifeless tedious shallow crude"
+    " terrible horrible pointless forgettable"
 )
 LIKED = _words("loved enjoyed admired praised liked cherished")
 DISLIKED = _words("hated disliked despised mocked loathed resented")
@@ -77,10 +75,7 @@ CONTRASTS = (
     "{loses} but {wins}",
     "although {loses} , {wins}",
     "{wins} , although {loses}",
-    "even though {loses} , {wins}",
     "{loses} ; still , {wins}",
-    "while some say {loses} , {wins}",
-    "{wins} , even if {loses}",
 )
 
 
@@ -121,11 +116,11 @@ class _Writer:
         return f"{subject} {self.pick(NEAR_DENIALS)} {self.adjective(not praise)}"
 
     def far(self, subject: str, praise: bool) -> str:
-        inner = self.pick((self.plain, self.plain, self.near))
+        inner = self.near if self.coin(0.15) else self.plain
         return f"{self.pick(FAR_DENIALS)} {inner(subject, not praise)}"
 
     def twice(self, subject: str, praise: bool) -> str:
-        inner = self.pick((self.plain, self.near))
+        inner = self.near if self.coin(0.15) else self.plain
         return f"{self.pick(DOUBLE_DENIALS)} {inner(subject, praise)}"
 
     def felt(self, subject: str, praise: bool) -> str:
@@ -155,8 +150,8 @@ class _Writer:
 
     def verdict(self, praise: bool) -> str:
         kinds = {
-            self.plain: 9, self.near: 4, self.far: 3, self.twice: 1, self.felt: 5, self.compared: 1,
-            self.hoped: 1, self.unless: 1, self.also: 1,
+            self.plain: 20, self.near: 8, self.far: 5, self.felt: 10, self.twice: 1, self.compared: 2,
+            self.hoped: 2, self.unless: 1, self.also: 1,
         }  # fmt: skip
         kind = self.random.choices(list(kinds), weights=list(kinds.values()))[0]
         return kind(self.subject(), praise)
@@ -196,8 +191,8 @@ class _Writer:
 
     def review(self, praise: bool) -> str:
         kinds = (self.verdict, self.contrast, self.reported, self.nested)
-        text = self.random.choices(kinds, weights=(14, 6, 2, 1))[0](praise)
-        if self.coin(0.35):
+        text = self.random.choices(kinds, weights=(24, 12, 2, 1))[0](praise)
+        if self.coin(0.25):
             text = f"{self.distraction()} ; {text}" if self.coin() else f"{text} ; {self.distraction()}"
         return " ".join(f"{text} .".split())
 

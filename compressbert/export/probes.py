@@ -13,7 +13,7 @@ from compressbert.model.handle import Model
 
 Inputs = dict[str, NDArray[np.int64]]
 
-_LENGTHS: tuple[tuple[int, ...], ...] = ((7,), (16, 9, 4), (24, 20, 16, 12, 9, 6, 4, 3))
+_LENGTHS: tuple[tuple[int, ...], ...] = ((11, 7), (16, 9, 4), (24, 20, 16, 12, 9, 6, 4, 3))
 _LONGEST_UNKNOWN = 128  # where a model's positions are not known: most have more
 
 
@@ -53,8 +53,8 @@ def limits_from_config(config: Mapping[str, Any]) -> Limits:
 def probe_batches(limits: Limits, names: Sequence[str], *, seed: int = 0) -> list[Inputs]:
     """Batches of random token ids.
 
-    One text alone; two batches of uneven texts, one of them padded on the left; two texts of which one fills
-    the model's positions. Most texts are padded, so that a mask missed anywhere moves most rows.
+    Three batches of uneven texts, a text of one padded on the left, and one text that fills the model's
+    positions. Most texts of most batches are padded: a mask missed anywhere moves most rows.
 
     Args:
         limits: What the model accepts.
@@ -63,7 +63,7 @@ def probe_batches(limits: Limits, names: Sequence[str], *, seed: int = 0) -> lis
     """
     generator = np.random.default_rng(seed)
     batches = []
-    for index, lengths in enumerate((*_LENGTHS, (limits.longest, max(1, 2 * limits.longest // 3)))):
+    for index, lengths in enumerate((*_LENGTHS, (limits.longest,))):
         cut = [min(length, limits.longest) for length in lengths]
         ids = np.full((len(cut), max(cut)), limits.pad_id, np.int64)
         mask = np.zeros_like(ids)

@@ -18,7 +18,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from compressbert import progress
 from compressbert.errors import ConfigError, InputError, WorkError
 from compressbert.results.hashing import RESULT_NAME, hash_files
 from compressbert.results.lock import file_lock, folder_lock
@@ -151,9 +150,6 @@ class StepFolder:
         if self.work.exists() and (
             not key_file.is_file() or key_file.read_text(encoding="utf-8") != self._key
         ):
-            progress.note(
-                f"{self.shown}: settings or inputs changed since the interrupted run; starting afresh"
-            )
             _remove(self.work)
         self.work.mkdir(exist_ok=True)
         key_file.write_text(self._key, encoding="utf-8")

@@ -52,11 +52,13 @@ def test_cased() -> None:
 def test_the_same_in_two_processes() -> None:
     """Python's and the library's hash maps are seeded anew in each process; the vocabulary must not show it."""
     code = (
-        "from compressbert.data.toy import toy_reviews; from compressbert.data.vocabulary import train_tokenizer\n"
+        "from compressbert.data.toy import toy_reviews\n"
+        "from compressbert.data.vocabulary import train_tokenizer\n"
         "texts = [text for text, _ in toy_reviews(1500)]\n"
         "print(sorted(train_tokenizer(texts, size=200).get_vocab().items()))"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == str(sorted(train_tokenizer(TEXTS, size=200).get_vocab().items()))
 
 
