@@ -41,7 +41,7 @@ class Guarded(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options before a command, their flags off unless given.
 
-        Some of typer's own flags start as None, and coercing None imports pydantic: 0.15 s for every `--help`.
+        Some of typer's own flags start as None, and coercing None imports pydantic: 0.15 s more per `--help`.
         """
         parameters = super().get_params(ctx)
         for parameter in parameters:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
@@ -160,13 +159,12 @@ def _write_companions(model: Model, folder: Path) -> None:
     config.pop("auto_map", None)
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
-    tokenizer = copy.deepcopy(model.tokenizer)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is not None:  # the last call's truncation and padding are no part of the tokenizer
         backend.no_truncation()
         backend.no_padding()
     with quiet():
-        tokenizer.save_pretrained(folder)
+        model.tokenizer.save_pretrained(folder)
 
 
 @contextmanager
