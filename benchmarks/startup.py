@@ -36,7 +36,9 @@ def main(rounds: int) -> None:
             found[command].append(seconds(command))
     print(f"{'python -c pass':28} {statistics.median(bare):.3f} s")
     for command, times in found.items():
-        print(f"{('compressbert ' + command + ' --help').replace('  ', ' '):28} {statistics.median(times):.3f} s")
+        print(
+            f"{('compressbert ' + command + ' --help').replace('  ', ' '):28} {statistics.median(times):.3f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ _HOMES = {
     **{name: f"compressbert.pipeline.steps.{name}" for name in _COMMANDS},
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - the names are strings
 
 
 def __getattr__(name: str) -> Any:

@@ -66,7 +66,9 @@ def test_the_makefile_of_the_ci_page_reruns_only_what_changed(tmp_path: Path) ->
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
 
     def make() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        return subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
 
     first = make()
     assert "compressbert run" in first.stdout
@@ -87,7 +89,9 @@ def test_shipped_yaml_is_valid(file: Path) -> None:
 
 
 def test_there_is_a_yaml_for_every_method() -> None:
-    methods = {file.stem for file in (ROOT / "compressbert" / "methods").glob("*/*.py") if file.stem != "__init__"}
+    methods = {
+        file.stem for file in (ROOT / "compressbert" / "methods").glob("*/*.py") if file.stem != "__init__"
+    }
     assert len(methods) >= 5
     assert methods <= {file.stem for file in (ROOT / "configs").rglob("*.yaml")}
 
@@ -109,7 +113,7 @@ def readme_commands() -> list[str]:
 
 
 def test_every_readme_command_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command gets as far as its inputs: exit code 2 would mean that the README shows an option that is not there."""
+    """Each command gets as far as its inputs: code 2 would mean an option that is not there."""
     monkeypatch.chdir(tmp_path)
     commands = readme_commands()
     assert len(commands) >= 9

@@ -77,7 +77,9 @@ def test_no_method_imports_another() -> None:
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             module = getattr(node, "module", None) or ""
-            shared = len(module.split(".")) == 3  # compressbert.methods.base and its neighbours, no family's folder
+            shared = (
+                len(module.split(".")) == 3
+            )  # compressbert.methods.base and its neighbours, no family's folder
             if module.startswith("compressbert.methods.") and not shared:
                 wrong.append(f"{file.name} imports {module}")
     assert wrong == []

@@ -5,7 +5,6 @@ Rows stream through in chunks and are appended to files, so memory does not grow
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from tokenizers import Tokenizer
 from compressbert import progress
 from compressbert.config.schema import TaskKind
 from compressbert.data.array_store import ArrayWriter, open_arrays, store_arrays
-from compressbert.data.files import cache_folder, key_of
+from compressbert.data.files import cache_folder, disk_full, key_of
 from compressbert.data.masking import Masking
 from compressbert.data.read import Split
 from compressbert.errors import ConfigError, InputError, WorkError
@@ -189,11 +188,9 @@ def _build(
                 shown.advance(len(texts))
             writer.facts["truncated"] = truncated
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WorkError(
-                f"{folder.parent}: no space left for the tokenized data",
-                hint="Free some space, or point COMPRESSBERT_CACHE to another disk.",
-            ) from error
+        full = disk_full(error)
+        if full is not None:
+            raise full from error
         raise
     stored = open_arrays(folder)
     if stored is None:

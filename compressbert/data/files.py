@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
 from pathlib import Path
 from typing import IO, Literal, cast
 
-from compressbert.errors import InputError
+from compressbert.errors import InputError, WorkError
 
 Format = Literal["csv", "tsv", "json", "parquet", "txt"]
 SUFFIXES: dict[str, Format] = {
@@ -61,6 +62,19 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_READ_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def disk_full(error: BaseException) -> WorkError | None:
+    """The error to report if ``error``, or what caused it, is a full disk under the cache; else None."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return WorkError(
+                f"no space left for the cache in {cache_folder()}",
+                hint="Free some space, or point COMPRESSBERT_CACHE to another disk.",
+            )
+        cause = cause.__cause__
+    return None
 
 
 def key_of(*parts: object) -> str:

@@ -18,7 +18,7 @@ from compressbert import progress
 from compressbert.config.schema import DataConfig
 from compressbert.data.columns import ColumnNames, choose_columns
 from compressbert.data.diagnose import find_fault
-from compressbert.data.files import format_of, key_of
+from compressbert.data.files import disk_full, format_of, key_of
 from compressbert.data.label_columns import LabelColumn
 from compressbert.data.tables import Table, quiet, read_file, read_hub
 from compressbert.errors import ConfigError, InputError
@@ -124,7 +124,7 @@ def _table(config: DataConfig, name: SplitName) -> Table:
 
 
 def _is_file(source: str) -> bool:
-    """Whether ``source`` means a file, though a hub data set is named too: a file stands in for a split of it."""
+    """Whether ``source`` means a file, though a hub data set is named too: a file stands in for a split."""
     path = Path(source)
     return path.is_file() or path.parent != Path() or path.suffix != ""
 
@@ -152,15 +152,29 @@ def _normalised(
         len(rows),
         plain_text,
     )
-    with quiet():
-        rows = rows.with_format("arrow").map(
-            _converter(table, columns, label, names, skip_blank=plain_text),
-            batched=True, batch_size=_ROWS_AT_ONCE, with_indices=True, remove_columns=rows.column_names,
-            features=datasets.Features(features), new_fingerprint=key_of("split", *parts),
-        ).with_format(None)  # fmt: skip
+    rows = _mapped(
+        rows.with_format("arrow"),
+        _converter(table, columns, label, names, skip_blank=plain_text),
+        features=datasets.Features(features),
+        new_fingerprint=key_of("split", *parts),
+    )
     if len(rows) == 0:
         raise InputError(f"{table.name}: has no rows that are not blank", hint="Give a file with text in it.")
     return rows.select(range(limit)) if limit is not None and limit < len(rows) else rows
+
+
+def _mapped(rows: datasets.Dataset, convert: Callable[..., pa.Table], **settings: Any) -> datasets.Dataset:
+    """Apply ``convert`` to batches of rows, once for each fingerprint; a damaged result in the cache is made anew."""
+    settings |= {"batched": True, "batch_size": _ROWS_AT_ONCE, "with_indices": True}
+    settings |= {"remove_columns": rows.column_names}
+    try:
+        with quiet():
+            try:
+                return rows.map(convert, **settings).with_format(None)
+            except pa.ArrowInvalid:
+                return rows.map(convert, load_from_cache_file=False, **settings).with_format(None)
+    except OSError as error:
+        raise disk_full(error) or error from error
 
 
 def _converter(

@@ -4,8 +4,8 @@ line.
 
 from __future__ import annotations
 
-import errno
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +17,15 @@ import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from compressbert.data.diagnose import find_fault, header_of, place_of
-from compressbert.data.files import Format, cache_folder, check_readable, format_of, key_of, sha256_of
+from compressbert.data.files import (
+    Format,
+    cache_folder,
+    check_readable,
+    disk_full,
+    format_of,
+    key_of,
+    sha256_of,
+)
 from compressbert.errors import ConfigError, InputError, WorkError
 
 _HUB_FAMILIES = frozenset(
@@ -53,22 +61,31 @@ def read_file(path: Path) -> Table:
     kind = format_of(path)
     check_readable(path)
     sha256 = sha256_of(path)
-    settings = _settings(path, kind)
     folder = cache_folder() / "rows" / key_of("rows", sha256, kind, datasets.__version__)
-    builder = {"tsv": "csv", "txt": "text"}.get(kind, kind)
+    rows = _load(path, kind, folder)
+    if len(rows) == 0:
+        raise InputError(f"{path}: has no rows", hint="Give a file with at least one row.")
+    return Table(rows, str(path), {str(path): sha256}, path)
+
+
+def _load(path: Path, kind: Format, folder: Path) -> datasets.Dataset:
+    """Parse a file into ``folder``, or map what is there. A damaged folder is made anew, a failed one not kept."""
+    settings = _settings(path, kind)
+    existed = folder.exists()
     try:
         with quiet():
             rows = datasets.load_dataset(
-                builder, data_files={"train": [str(path.absolute())]}, split="train", cache_dir=str(folder),
-                verification_mode="no_checks", **settings,
+                {"tsv": "csv", "txt": "text"}.get(kind, kind), data_files={"train": [str(path.absolute())]},
+                split="train", cache_dir=str(folder), verification_mode="no_checks", **settings,
             )  # fmt: skip
         if kind == "json":  # its reader takes any bytes for text
             rows.data.table.validate(full=True)
     except (DatasetGenerationError, pa.ArrowException, ValueError, OSError, EOFError, StopIteration) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if existed:
+            return _load(path, kind, folder)
         raise _explained(path, error) from error
-    if len(rows) == 0:
-        raise InputError(f"{path}: has no rows", hint="Give a file with at least one row.")
-    return Table(rows, str(path), {str(path): sha256}, path)
+    return rows
 
 
 def _settings(path: Path, kind: Format) -> dict[str, Any]:
@@ -94,20 +111,18 @@ def _settings(path: Path, kind: Format) -> dict[str, Any]:
 
 
 def _explained(path: Path, error: BaseException) -> InputError | WorkError:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return WorkError(
-                f"{path}: no space left for the cache in {cache_folder()}",
-                hint="Free some space, or point COMPRESSBERT_CACHE to another disk.",
-            )
-        last, cause = cause, cause.__cause__
+    full = disk_full(error)
+    if full is not None:
+        return full
     fault = find_fault(path)
     if fault is not None:
         return InputError(f"{fault.where}: {fault.what}", hint=fault.hint or "Correct the line.")
     if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
         return InputError(f"{path}: has no rows, at most a header", hint="Give a file with at least one row.")
-    return InputError(f"{path}: cannot be read: {last}", hint="Check that the file is what its name says.")
+    return InputError(
+        f"{path}: cannot be read: {error.__cause__ or error}",
+        hint="Check that the file is what its name says.",
+    )
 
 
 def read_hub(name: str, split: str) -> Table:

@@ -108,7 +108,7 @@ def _warm_up(candidates: Sequence[_Candidate], cells: Sequence[Cell], warmup: in
 
 def _run_rounds(candidates: Sequence[_Candidate], cells: Sequence[Cell], rounds: int, seed: int) -> None:
     shuffler = random.Random(seed)
-    with track("benchmark", total=rounds * len(cells) * len(candidates), unit="timing") as task:
+    with track("benchmark", total=rounds * len(cells) * len(candidates), unit="timings") as task:
         for _ in range(rounds):
             for cell in cells:
                 lengths = shuffler.sample(cell.lengths, len(cell.lengths))

@@ -54,7 +54,7 @@ def evaluate(artefact: Runner, task: Task, encoded: Encoded, *, batch_size: int 
     """
     logits: Logits | None = None
     batches = ordered_batches(encoded, batch_size=batch_size, pad_id=artefact.limits.pad_id)
-    with track("evaluate", total=len(encoded), unit="row") as progress:
+    with track("evaluate", total=len(encoded), unit="rows") as progress:
         for batch in batches:
             inputs = {name: tensor.numpy() for name, tensor in batch.inputs.items()}
             answer = artefact.predict(inputs)

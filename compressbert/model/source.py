@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 from safetensors import SafetensorError, safe_open
 
 from compressbert import progress
+from compressbert.config.names import may_be_on_hub
 from compressbert.errors import InputError
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
@@ -52,9 +51,7 @@ def resolve(path: str | os.PathLike[str], *, revision: str | None = None, code: 
         raise InputError(
             f"{text} is a file; expected a model folder.", hint="Give the folder that holds config.json."
         )
-    looks_like_path = text.startswith((".", "~", os.sep)) or folder.is_absolute() or "\\" in text
-    in_a_folder = len(folder.parts) > 1 and folder.parent.is_dir()
-    if looks_like_path or in_a_folder or not _HUB_NAME.fullmatch(text):
+    if not may_be_on_hub(text):
         raise InputError(f"No folder {text} exists.", hint="Check the path to the model folder.")
     return _fetch(text, revision, code)
 

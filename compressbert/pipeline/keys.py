@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from compressbert.config.names import may_be_on_hub
 from compressbert.config.schema import DataConfig
 from compressbert.errors import InputError
 from compressbert.results.hashing import sha256_file, sha256_folder, sha256_json
@@ -60,12 +61,20 @@ def data_fingerprint(data: DataConfig | None) -> dict[str, str]:
 
 
 def model_fingerprint(path: str, revision: str | None = None) -> str:
-    """Return what identifies a model: the hash of its folder or file, or its name on the hub."""
+    """Return what identifies a model: the hash of its folder or file, or its name on the hub.
+
+    Raises:
+        InputError: ``path`` is neither a folder or file that exists nor of the form NAME or ORGANISATION/NAME.
+    """
     place = Path(path)
     if place.is_dir():
         return sha256_folder(place)
     if place.is_file():
         return sha256_file(place)
+    if not may_be_on_hub(path):
+        raise InputError(
+            f"no model folder at {path}", hint="Check the path; it is relative to the current folder."
+        )
     return f"hub:{path}@{revision or 'main'}"
 
 

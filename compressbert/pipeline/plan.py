@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from compressbert.config.document import merged
+from compressbert.config.load import parse_method
 from compressbert.config.schema import (
     CompressConfig,
     DataConfig,
@@ -159,8 +161,8 @@ def _resolve_step(
     def model_of(name: str) -> ModelSource:
         return config.model if name == INPUT else ModelSource(path=str(folders.get(name, name)))
 
-    data = DataConfig.model_validate({**config.data.model_dump(exclude_unset=True), **step.data})
-    train: dict[str, Any] = {**config.train, **step.train}
+    data = DataConfig.model_validate(merged(config.data.model_dump(exclude_unset=True), step.data))
+    train = merged(config.train, step.train)
     seed = config.seed if step.seed is None else step.seed
     shared: dict[str, Any] = {"model": model_of(source), "seed": seed, "output": str(place)}
     reads: tuple[str, ...] = (source,)
@@ -229,16 +231,9 @@ def check_running(planned: Plan) -> None:
     for step in planned.running:
         data_fingerprint(step.data)
         if step.method is not None and isinstance(step.config, CompressConfig):
-            problems += _method_problems(step.name, step.method, step.config.method.settings)
+            try:
+                parse_method(step.config.method, config_class(step.method))
+            except ConfigError as error:
+                problems += [f"step {step.name!r}: {line}" for line in error.message.splitlines()]
     if problems:
         raise ConfigError("\n".join(problems), hint="`compressbert methods NAME` shows a method's settings.")
-
-
-def _method_problems(step: str, method: MethodInfo, settings: dict[str, Any]) -> list[str]:
-    from pydantic import ValidationError
-
-    try:
-        config_class(method).model_validate(settings)
-    except ValidationError as error:
-        return [f"{step}: method.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-    return []

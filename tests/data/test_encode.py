@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from compressbert.data.array_store import open_arrays, store_arrays
 from compressbert.data.encode import Encoded, encode
 from compressbert.data.files import cache_folder
 from compressbert.data.read import Split, read_split
-from compressbert.errors import ConfigError, InputError
+from compressbert.errors import ConfigError, InputError, WorkError
 from compressbert.tasks.base import task_for
 from tests.data.listening import hearing
 from tests.tiny import tiny_tokenizer, toy_rows, write_rows
@@ -161,6 +162,16 @@ def test_a_failure_midway_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr("compressbert.data.encode._append", fail)
     with pytest.raises(KeyboardInterrupt):
+        encoded(texts(5))
+    assert folders() == []
+
+
+def test_a_full_disk_is_a_work_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("compressbert.data.array_store.ArrayWriter.append", full)
+    with pytest.raises(WorkError, match="no space left"):
         encoded(texts(5))
     assert folders() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import socket
@@ -12,8 +13,9 @@ import datasets
 import pytest
 
 from compressbert.config.schema import Columns, DataConfig
+from compressbert.data.files import cache_folder
 from compressbert.data.read import label_names_of, read_split
-from compressbert.errors import ConfigError, InputError
+from compressbert.errors import ConfigError, InputError, WorkError
 from tests.data.listening import hearing
 from tests.tiny import write_rows
 
@@ -93,6 +95,56 @@ def test_a_rewritten_file_is_read_anew(tmp_path: Path) -> None:
     read(path)
     as_format(path, [*ROWS[:2], {"sentence": "new", "label": 0}])
     assert read(path).rows["text"][:] == [ROWS[0]["sentence"], ROWS[1]["sentence"], "new"]
+
+
+def test_a_damaged_cache_of_rows_is_made_anew(tmp_path: Path) -> None:
+    path = as_format(tmp_path / "a.jsonl", ROWS)
+    before = read(path).rows[:]
+    arrows = list((cache_folder() / "rows").rglob("*.arrow"))
+    assert len(arrows) == 2  # as parsed, and as converted
+    for arrow in arrows:
+        raw = arrow.read_bytes()
+        arrow.unlink()  # a new file: the old one may still be mapped
+        arrow.write_bytes(raw[: len(raw) // 3])
+        assert read(path).rows[:] == before
+
+
+def test_a_full_disk_is_a_work_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = as_format(tmp_path / "a.jsonl", ROWS)
+    for name in ("datasets.Dataset.map", "datasets.load_dataset"):
+        monkeypatch.setattr(name, full)
+        with pytest.raises(WorkError, match="no space left") as caught:
+            read(path)
+        assert "COMPRESSBERT_CACHE" in caught.value.hint
+
+
+def test_a_hub_data_set_brings_its_names_and_files_stand_in_for_its_splits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def hub(path: str, config: str | None = None, *, split: str, **_: Any) -> datasets.Dataset:
+        asked.append((path, config, split))
+        names = datasets.ClassLabel(names=["negative", "positive"])
+        features = datasets.Features(sentence=datasets.Value("string"), label=names)
+        return datasets.Dataset.from_dict({"sentence": ["a", "b"], "label": [0, 1]}, features=features)
+
+    original = datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", hub)
+    split = read_split(DataConfig(hub="glue/sst2"), "train")
+    assert (split.label_names, split.rows["label"][:]) == (("negative", "positive"), [0, 1])
+    assert list(split.files) == ["hub:glue/sst2[train]"]
+    read_split(DataConfig(hub="owner/name"), "train")
+    read_split(DataConfig(hub="nyu-mll/glue/cola", train="train[:50]"), "train")
+    assert asked == [
+        ("glue", "sst2", "train"), ("owner/name", None, "train"), ("nyu-mll/glue", "cola", "train[:50]")
+    ]  # fmt: skip
+    monkeypatch.setattr(datasets, "load_dataset", original)
+    path = as_format(tmp_path / "a.jsonl", ROWS)
+    assert len(read_split(DataConfig(hub="glue/sst2", train=str(path)), "train").rows) == 4
 
 
 def test_txt_for_masked_lm_skips_blank_lines_before_the_limit(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_cased() -> None:
 
 
 def test_the_same_in_two_processes() -> None:
-    """Python's and the library's hash maps are seeded anew in each process; the vocabulary must not show it."""
+    """Hash maps, Python's and the library's, are seeded anew in each process; that must not show."""
     code = (
         "from compressbert.data.toy import toy_reviews\n"
         "from compressbert.data.vocabulary import train_tokenizer\n"

@@ -43,7 +43,9 @@ def test_killed_in_mid_epoch_ends_bit_identical(tmp_path: Path, capsys: pytest.C
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_killed_after(9, killed)  # 4 steps an epoch, checkpoints every 3: step 10 is the third epoch's second
     assert not (killed / "final").exists()
-    assert [path.name for path in (killed / "work" / "train").glob("checkpoint-*[0-9]")] == ["checkpoint-00000009"]
+    assert [path.name for path in (killed / "work" / "train").glob("checkpoint-*[0-9]")] == [
+        "checkpoint-00000009"
+    ]
 
     resume_worker.main(killed, 0.0)
     resumed = capsys.readouterr().out.splitlines()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from compressbert.config.load import parse_method
 from compressbert.config.schema import CompressConfig, ModelSource, TrainConfig
 from compressbert.errors import ConfigError
 from compressbert.methods.base import MethodConfig, Run
@@ -51,7 +52,7 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
     target = output_folder(config)
     info = find_method(config.method.name, kind)
     module = load_method(info)
-    settings: MethodConfig = module.Config.model_validate(config.method.settings)
+    settings: MethodConfig = parse_method(config.method, module.Config)
     parent = model_fingerprint(config.model.path, config.model.revision)
     teacher_print = (
         model_fingerprint(config.teacher.path, config.teacher.revision) if config.teacher else None

@@ -124,7 +124,7 @@ def _same_labels(model: Sequence[str], data: Sequence[str]) -> bool:
 
 
 def validation_lengths(data: DataConfig, path: Path) -> list[int] | None:
-    """Return the word pieces of each validation row, as the tokenizer beside ``path`` cuts them; None without a split."""
+    """Return the word pieces of each validation row, by the tokenizer beside ``path``; None without a split."""
     if data.validation is None and data.hub is None:
         return None
     split = read_split(data, "validation", need_labels=False)

@@ -26,7 +26,7 @@ def report(folders: Sequence[Path], *, baseline: Path | None = None, output: Pat
     Args:
         folders: One run folder with a report.json, or step folders with a result.json.
         baseline: The step folder that the others are compared with; default: the first.
-        output: Folder for report.json, report.md and report.html. A run folder's own are rewritten when it is not given.
+        output: Folder for report.json, report.md and report.html; default: a run folder's own are rewritten.
 
     Raises:
         ConfigError: No folder, or a run folder together with others.
