@@ -1,10 +1,11 @@
-"""Times the choices of the graph writer against their alternatives, on one model, in interleaved worker processes.
+"""Times the choices of the graph writer against their alternatives, on one model, in interleaved workers.
 
     python benchmarks/export_variants.py MODEL_FOLDER [--precision int8] [--rounds 12]
 
-Variants: the file as exported; the last layer for all tokens; queries, keys and values transposed before the
-products; residuals as Add, which onnxruntime fuses into SkipLayerNormalization; `DynamicQuantizeMatMul` for every
-product instead of one quantization per input; and, as fp32, PyTorch's exporter.
+Variants: the file as exported; the last layer for all tokens; queries, keys and values transposed before
+the products (onnxruntime folds these back, so a difference means that it no longer does); residuals as Add,
+which onnxruntime fuses into SkipLayerNormalization; `DynamicQuantizeMatMul` for every product instead of one
+quantization per input; and, as fp32, PyTorch's exporter.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from compressbert.export.write import build
 from compressbert.measure.latency import benchmark
 from compressbert.model.edits import quantize_int8
 from compressbert.model.handle import Model
+from compressbert.results.measured import cell_name
 
 Rewrite = Callable[[NodeProto], list[NodeProto]]
 
@@ -95,7 +97,7 @@ def write_variants(model: Model, folder: Path) -> dict[str, Path]:
 
 
 def main() -> None:
-    """Print one line per variant and shape: median, and how much slower than the exported form."""
+    """Print for every variant and shape the median, and its speed relative to the exported form."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", type=Path)
     parser.add_argument("--precision", choices=["fp32", "int8"], default="int8")
@@ -107,13 +109,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = write_variants(model, Path(folder))
         timings = benchmark(files, BenchmarkSettings(rounds=arguments.rounds, sentences=16))
-    base = {(cell.batch, cell.length): cell.p50_ms for cell in timings[0].latency}
     for timing in timings:
-        cells = [
-            f"{cell.batch}x{cell.length}: {cell.p50_ms:8.2f} ms  x{cell.p50_ms / base[cell.batch, cell.length]:.3f}"
-            for cell in timing.latency
-        ]
-        print(f"{timing.name:32} {'   '.join(cells)}")
+        print(timing.name)
+        for cell in timing.cells:
+            name = cell_name(cell.batch, cell.length)
+            ratio = timing.speedup_by_cell.get(name)
+            against = f"speed x{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" if ratio else ""
+            print(f"  {name:8} {cell.p50_ms:8.2f} ms  {against}")
 
 
 if __name__ == "__main__":

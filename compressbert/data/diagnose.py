@@ -28,6 +28,9 @@ class _Tsv(csv.excel_tab):
     quoting = csv.QUOTE_NONE
 
 
+_ALIKE = "Give every row the same columns, each with one kind of value."
+
+
 @dataclass(frozen=True)
 class Fault:
     """What is wrong with a file: ``where`` (file:line), ``what`` and what to do."""
@@ -149,28 +152,39 @@ def _scan_json(path: Path) -> None:
         except json.JSONDecodeError as error:
             raise _Found(error.lineno, f"not valid JSON: {error.msg} (column {error.colno})") from error
         return
-    first: dict[str, tuple[str, int]] = {}
+    first: dict[str, tuple[Any, int]] = {}  # column -> its first value that is not null, and the line
+    late: _Found | None = None
     for number, text in _lines(path):
         if not text.strip():
             continue
-        try:
-            row = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise _Found(
-                number, f"not valid JSON: {error.msg} (column {error.colno})", "One object a line."
-            ) from error
-        if not isinstance(row, dict):
-            raise _Found(number, f"expected a JSON object, found {_kind(row)}", "One object a line.")
+        row = _object(text, number)
+        started = bool(first)
         for key, value in row.items():
-            kind, line = first.setdefault(key, (_kind(value), number))
-            if value is not None and kind == "null":
-                first[key] = (_kind(value), number)
-            elif value is not None and kind != _kind(value):
-                raise _Found(
-                    number,
-                    f"column {key!r} is {_kind(value)} here and {kind} in line {line}",
-                    "Use one kind.",
+            if started and key not in first and late is None:
+                late = _Found(number, f"column {key!r} is not in the lines before", _ALIKE)
+            before, line = first.setdefault(key, (value, number))
+            if before is None:
+                first[key] = (value, number)
+            elif value is not None and _kind(value) != _kind(before):
+                what = f"column {key!r} is {_kind(value)} here and {_kind(before)} in line {line}"
+                raise _Found(number, what, _ALIKE)
+            elif isinstance(value, float) and isinstance(before, int) and late is None:
+                late = _Found(
+                    number, f"column {key!r} is {value} here and whole in line {line}", "Write 3 as 3.0."
                 )
+    if late is not None:  # the reader forgives these within its first chunk, so they come last
+        raise late
+
+
+def _object(text: str, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        what = f"not valid JSON: {error.msg} (column {error.colno})"
+        raise _Found(number, what, "One object a line.") from error
+    if not isinstance(row, dict):
+        raise _Found(number, f"expected a JSON object, found {_kind(row)}", "One object a line.")
+    return row
 
 
 def _records(path: Path, kind: Format) -> Iterator[tuple[int, list[str]]]:

@@ -82,7 +82,7 @@ def _load(path: Path, kind: Format, folder: Path) -> datasets.Dataset:
             rows.data.table.validate(full=True)
     except (DatasetGenerationError, pa.ArrowException, ValueError, OSError, EOFError, StopIteration) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if existed:
+        if existed and not folder.exists():
             return _load(path, kind, folder)
         raise _explained(path, error) from error
     return rows

@@ -125,7 +125,7 @@ class _Writer:
 
     def felt(self, subject: str, praise: bool) -> str:
         who = self.pick((f"the {self.pick(PEOPLE)}", "i", "we"))
-        if self.coin():
+        if self.coin(0.8):
             how = self.pick(("", "really", "truly", "deeply"))
             return f"{who} {how} {self.pick(LIKED if praise else DISLIKED)} {subject}"
         return f"{who} never {self.pick(DISLIKED if praise else LIKED)} {subject}"
@@ -150,8 +150,8 @@ class _Writer:
 
     def verdict(self, praise: bool) -> str:
         kinds = {
-            self.plain: 20, self.near: 8, self.far: 5, self.felt: 10, self.twice: 1, self.compared: 2,
-            self.hoped: 2, self.unless: 1, self.also: 1,
+            self.plain: 20, self.near: 5, self.far: 4, self.felt: 8, self.twice: 1, self.compared: 2,
+            self.hoped: 2, self.unless: 1, self.also: 2,
         }  # fmt: skip
         kind = self.random.choices(list(kinds), weights=list(kinds.values()))[0]
         return kind(self.subject(), praise)

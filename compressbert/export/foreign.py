@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer
 from compressbert.errors import InputError
 from compressbert.model import source
 from compressbert.model.checkpoint import load
-from compressbert.model.families import FAMILIES
+from compressbert.model.families import is_known
 from compressbert.model.handle import Model
 from compressbert.model.stock import plain, quiet
 
@@ -23,21 +23,21 @@ def load_for_export(
     Args:
         path: A folder, or a name on the hub.
         revision: Branch, tag or commit on the hub.
-        trust_remote_code: Passed to `checkpoint.load`; other architectures are loaded from stock classes only.
+        trust_remote_code: Passed to `checkpoint.load`; others are loaded from stock classes only.
 
     Raises:
         InputError: Nothing there, no safetensors, or an architecture that transformers lacks.
     """
     folder = source.resolve(path, revision=revision, code=trust_remote_code)
     config = source.read_json(folder / "config.json", "a model folder with config.json")
-    if any(config.get("model_type") in family.model_types for family in FAMILIES):
+    if is_known(str(config.get("model_type"))):
         return load(folder, trust_remote_code=trust_remote_code)
     source.weight_files(folder)  # refuses folders without safetensors, with the reason
     name = (config.get("architectures") or ["AutoModel"])[0]
     network_class = getattr(transformers, name, None) if name != "AutoModel" else AutoModel
     if network_class is None:
         raise InputError(
-            f"config.json names the architecture {name}, which transformers {transformers.__version__} lacks.",
+            f"config.json names {name}, which transformers {transformers.__version__} lacks.",
             hint="Choose a model whose architecture is part of transformers.",
         )
     try:

@@ -243,6 +243,11 @@ FAMILIES = (
 )  # fmt: skip
 
 
+def is_known(model_type: str) -> bool:
+    """Whether a family covers this value of ``config.model_type``."""
+    return any(model_type in family.model_types for family in FAMILIES)
+
+
 def family_of(network_or_model_type: PreTrainedModel | str) -> Family:
     """The family of a network or of a ``model_type``.
 

@@ -39,15 +39,18 @@ Loss = Callable[[Model, Batch], dict[str, Tensor]]
 class _Trainee(nn.Module):
     """All that is trained, its forward pass the loss: one wrapper then synchronises all gradients."""
 
-    def __init__(self, model: Model, extra_modules: Mapping[str, nn.Module], loss: Loss) -> None:
+    def __init__(self, model: Model, extra_modules: Mapping[str, nn.Module], loss: Loss, bf16: bool) -> None:
         super().__init__()
+        self.bf16 = bf16
         self.network = model.network
         self.extra = nn.ModuleDict(extra_modules)
         self._model = model
         self._loss = loss
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self._loss(self._model, batch)
+        # Innermost, so that it holds whatever precision accelerate was launched with.
+        with autocast(self.network.device, self.bf16):
+            return self._loss(self._model, batch)
 
 
 class Stage:
@@ -59,14 +62,12 @@ class Stage:
     ) -> None:  # fmt: skip
         self.model, self.encoded, self.settings, self.task = model, encoded, settings, task
         self.seed, self.validation, self.name = seed, validation, folder.name
-        # Precision "no": accelerate's own autocast would stay wrapped around the network after training.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # dropped layers, unread heads
-        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[unused])
+        self.accelerator = Accelerator(kwargs_handlers=[unused])
         self.device: torch.device = self.accelerator.device
         self.process: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
-        self.trainee = _Trainee(model, extra_modules, loss)
-        self.bf16 = use_bf16(settings.precision, self.device)
+        self.trainee = _Trainee(model, extra_modules, loss, use_bf16(settings.precision, self.device))
         self.epoch, self.batches = 0, self._batches(0)
         self.plan = Plan.of(settings, len(self.batches))
         self.examples_in_all = round(min(self.plan.epochs(self.plan.total), settings.epochs) * len(encoded))
@@ -76,7 +77,7 @@ class Stage:
     def _key(self) -> str:
         """What the outcome depends on, apart from ``loss`` and the hooks."""
         settings = self.settings.model_dump(exclude={"checkpoint_every"})
-        facts = (settings, self.seed, self.name, self.bf16, self.processes, self.encoded.key)
+        facts = (settings, self.seed, self.name, self.trainee.bf16, self.processes, self.encoded.key)
         return fingerprint(tensors_of(self.trainee), *facts)
 
     @contextmanager
@@ -138,10 +139,9 @@ class Stage:
             batch = self._batch(epoch, index)
             examples += len(batch.examples)
             with _gradients_stay_here(self.accelerator, self.wrapped, i < accumulation - 1):
-                with autocast(self.device, self.bf16):
-                    now: dict[str, Tensor] = self.wrapped(batch)
+                now: dict[str, Tensor] = self.wrapped(batch)
                 loss = torch.stack([part.float() for part in now.values()]).sum() / accumulation
-                self.accelerator.backward(loss)
+                torch.autograd.backward(loss)
             for name, part in now.items():
                 parts[name] = parts.get(name, torch.zeros_like(part)) + part.detach() / accumulation
         norm = clip_gradients(self.trainable, self.settings.max_grad_norm)

@@ -85,6 +85,23 @@ def test_each_fault_has_one_clear_message(
     assert capfd.readouterr() == ("", "")  # nothing of the libraries' own complaints
 
 
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ('{"sentence": "x", "label": 0, "extra": 1}', "column 'extra' is not in the lines before"),
+        ('{"sentence": "x", "label": 0.5}', r"column 'label' is 0\.5 here and whole in line 1"),
+        ('{"sentence": "x", "label": "0"}', "column 'label' is a string here and a number in line 1"),
+    ],
+)
+def test_a_change_after_the_readers_first_chunk_names_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, expected: str
+) -> None:
+    monkeypatch.setattr("compressbert.data.tables._CHUNK_BYTES", 200)
+    (tmp_path / "a.jsonl").write_bytes(GOOD * 10 + last.encode() + b"\n")
+    with pytest.raises(InputError, match=r"a\.jsonl:21: " + expected):
+        read(tmp_path / "a.jsonl")
+
+
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not found"):
         read(tmp_path / "absent.jsonl")

@@ -12,11 +12,13 @@ from transformers import AlbertConfig, AlbertForSequenceClassification, BertForT
 
 from compressbert import progress
 from compressbert.config.schema import ExportConfig
-from compressbert.errors import ConfigError
+from compressbert.errors import ConfigError, InputError
+from compressbert.export.foreign import load_for_export
+from compressbert.export.heads import refusal
 from compressbert.export.write import export_onnx
 from compressbert.model.handle import Model
 from tests.export.stand import run_file, run_network
-from tests.tiny import padded_batch, tiny_network, tiny_tokenizer
+from tests.tiny import padded_batch, save_tiny, tiny_network, tiny_tokenizer
 
 
 class Notes(progress.Silent):
@@ -55,6 +57,26 @@ def test_an_unknown_family_is_traced(
     assert sorted(path.name for path in (tmp_path / "out/onnx").iterdir()) == ["model.onnx"]
 
 
+def test_any_architecture_is_loaded_for_export(tmp_path: Path) -> None:
+    model = albert()
+    model.network.save_pretrained(tmp_path / "albert")
+    model.tokenizer.save_pretrained(tmp_path / "albert")
+    loaded = load_for_export(tmp_path / "albert")
+    batch = padded_batch("bert")
+    assert np.array_equal(run_network(loaded, batch), run_network(model, batch))
+    assert (
+        type(load_for_export(save_tiny(tmp_path / "bert")).network).__name__
+        == "BertForSequenceClassification"
+    )
+
+
+def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
+    model = albert()
+    model.network.config.save_pretrained(tmp_path / "albert")
+    with pytest.raises(InputError, match="safetensors"):
+        load_for_export(tmp_path / "albert")
+
+
 def test_int8_of_a_traced_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="written directly"):
         export_onnx(albert(), tmp_path / "out", ExportConfig(precision="int8"))
@@ -62,8 +84,6 @@ def test_int8_of_a_traced_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_head_of_a_known_family_is_not_written_directly() -> None:
-    from compressbert.export.heads import refusal
-
     network = BertForTokenClassification(tiny_network("bert").config).eval()
     model = Model(network, tiny_tokenizer("bert"), network.config.to_dict())
     assert "BertForTokenClassification" in refusal(model)

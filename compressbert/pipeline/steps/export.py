@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 
 from compressbert.config.schema import DataConfig, ExportStepConfig
+from compressbert.export.foreign import load_for_export
 from compressbert.export.write import export_onnx
 from compressbert.measure.size import onnx_facts
-from compressbert.model.checkpoint import load
 from compressbert.model.count import facts
+from compressbert.model.families import is_known
+from compressbert.model.handle import Model
 from compressbert.pipeline.keys import model_fingerprint, step_key
 from compressbert.pipeline.steps.inputs import read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, commit, output_folder
@@ -49,12 +51,14 @@ def export(
         exported = export_onnx(model, step.folder, config.export)
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)
         main = exported.files.get("int8") or exported.files["fp32"]
-        return commit(step, outcome, _facts(facts(model), main))
+        return commit(step, outcome, _facts(model, main))
 
 
-def _facts(model: ModelFacts, file: Path) -> ModelFacts:
-    """Return the model's counts with the bytes of the file that was written."""
+def _facts(model: Model, file: Path) -> ModelFacts | None:
+    """Return the model's counts with the bytes of the file; None for an architecture whose parts are not known."""
+    if not is_known(model.network.config.model_type):
+        return None
     size = onnx_facts(file)
-    return model.model_copy(
+    return facts(model).model_copy(
         update={"bytes_on_disk": size.bytes_on_disk, "bytes_by_component": size.bytes_by_component}
     )

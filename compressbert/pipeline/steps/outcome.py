@@ -79,7 +79,7 @@ def finish_model(step: StepFolder, model: Model, outcome: Outcome) -> StepResult
     return commit(step, outcome, facts(model, step.folder))
 
 
-def commit(step: StepFolder, outcome: Outcome, model: ModelFacts) -> StepResult:
+def commit(step: StepFolder, outcome: Outcome, model: ModelFacts | None) -> StepResult:
     """Score what lies in the step's folder and commit its record."""
     quality = score(step.folder, outcome.inputs, predictions=step.folder / PREDICTIONS)
     result = StepResult(
