@@ -43,7 +43,7 @@ def export(
         inputs = None
         if data is not None and (data.validation is not None or data.hub is not None):
             inputs = read_inputs(data, config.model, needs=("validation",))
-        model = load(
+        model = load_for_export(
             config.model.path,
             revision=config.model.revision,
             trust_remote_code=config.model.trust_remote_code,
