@@ -1,12 +1,14 @@
 """Training throughput: `fit` against transformers' `Trainer`, same model and data, in alternating rounds.
 
-usage: python benchmarks/train_throughput.py [--model FOLDER] [--train-file FILE] [--rows N] [--steps N]
+usage: python benchmarks/train_throughput.py [--model FOLDER] [--train-file FILE] [--rows N] [--runs N] [--rounds N]
 
 Candidates, each in a process of its own, with the same batch size, precision and optimizer settings:
   ours     the project's loop
   grouped  Trainer with dynamic padding and length grouping
   padded   Trainer with every row padded to 128 (fewer steps: all of them cost the same)
-A round trains each candidate for some steps, in random order, one at a time; the first steps are not timed.
+A round trains each candidate for some steps, in random order, one at a time, after a short round not timed.
+Both length groupings sort runs of 50 batches, and Trainer reads a run from long to short: so the number of
+steps is a multiple of 50, or the lengths would differ; `positions/example` shows that they do not.
 On a shared machine only ratios within a round mean something: their median and range are shown. The CPU
 time per example, over all rounds, barely feels the neighbours (set OMP_NUM_THREADS=1: waiting threads count).
 """
@@ -26,28 +28,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WARM_UP_STEPS = 3
+SORTED_BATCHES = 50
+WARM_UP_STEPS = 5
 PADDED_LENGTH = 128
 
 
 class Clock:
-    """Times the steps after the warm-up, and counts what they read."""
+    """Times steps and counts what they read."""
 
     def __init__(self) -> None:
-        self.steps = self.examples = self.positions = 0
+        self.examples = self.positions = 0
         self.started = self.seconds = self.cpu_started = self.cpu_seconds = 0.0
 
     def read(self, shape: tuple[int, int]) -> None:
         """Count a batch of (examples, padded length)."""
-        if self.steps >= WARM_UP_STEPS:
-            self.examples += shape[0]
-            self.positions += shape[0] * shape[1]
+        self.examples += shape[0]
+        self.positions += shape[0] * shape[1]
+
+    def step_begins(self) -> None:
+        """Start with the first step."""
+        if not self.started:
+            self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
     def step_done(self) -> None:
         """Take the time at the end of a step."""
-        self.steps += 1
-        if self.steps == WARM_UP_STEPS:
-            self.started, self.cpu_started = time.perf_counter(), time.process_time()
         self.seconds = time.perf_counter() - self.started
         self.cpu_seconds = time.process_time() - self.cpu_started
 
@@ -83,14 +87,14 @@ def ours(arguments: argparse.Namespace) -> Callable[[int, int], Clock]:
 
         settings = TrainConfig(
             batch_size=arguments.batch_size,
-            max_steps=steps + WARM_UP_STEPS,
+            max_steps=steps,
             precision=arguments.precision,
             epochs=99,
         )
         with tempfile.TemporaryDirectory() as work:
             fit(
                 model, encoded, loss, settings, task=task, seed=seed, work=Path(work), stage="train",
-                after_step=lambda *_: clock.step_done(),
+                before_step=lambda *_: clock.step_begins(), after_step=lambda *_: clock.step_done(),
             )  # fmt: skip
         return clock
 
@@ -120,6 +124,9 @@ def trainer(arguments: argparse.Namespace, *, grouped: bool) -> Callable[[int, i
         clock = Clock()
 
         class Steps(TrainerCallback):  # type: ignore[misc]
+            def on_step_begin(self, *_: Any, **__: Any) -> None:
+                clock.step_begins()
+
             def on_step_end(self, *_: Any, **__: Any) -> None:
                 clock.step_done()
 
@@ -132,7 +139,7 @@ def trainer(arguments: argparse.Namespace, *, grouped: bool) -> Callable[[int, i
             settings = TrainingArguments(
                 folder,
                 per_device_train_batch_size=arguments.batch_size,
-                max_steps=steps + WARM_UP_STEPS,
+                max_steps=steps,
                 bf16=arguments.precision == "bf16",
                 learning_rate=3e-5,
                 weight_decay=0.01,
@@ -204,11 +211,12 @@ def main(arguments: argparse.Namespace) -> None:
     for name in CANDIDATES:  # one after another: tokenizing and importing must not disturb each other
         workers[name] = Worker(name)
         workers[name].answer()
+        workers[name].train(WARM_UP_STEPS, seed=1000)
     rates: dict[str, list[float]] = {name: [] for name in workers}
     totals: dict[str, dict[str, float]] = {name: {} for name in workers}
     for number in range(arguments.rounds):
         for name in random.Random(number).sample(list(workers), len(workers)):
-            steps = max(2, arguments.steps // 12) if name == "padded" else arguments.steps
+            steps = 4 if name == "padded" else arguments.runs * SORTED_BATCHES
             found = workers[name].train(steps, seed=number)
             rates[name].append(found["examples"] / found["seconds"])
             for key, value in found.items():
@@ -219,7 +227,8 @@ def main(arguments: argparse.Namespace) -> None:
         f"{arguments.model}, batch {arguments.batch_size}, {arguments.precision}, {arguments.rounds} rounds"
     )
     print(
-        f"{'candidate':10} {'examples/s':>10} {'CPU ms/example':>15} {'positions/example':>18} {'ours is faster by':>25}"
+        f"{'candidate':10} {'examples/s':>10} {'CPU ms/example':>15} {'positions/example':>18} "
+        f"{'ours is faster by':>25}"
     )
     for name, values in rates.items():
         ratios = [mine / other for mine, other in zip(rates["ours"], values, strict=True)]
@@ -238,9 +247,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default=models and f"{models}/minilm-sst2", required=not models)
     parser.add_argument("--train-file", default=data and f"{data}/sst2/train.jsonl.gz", required=not data)
     parser.add_argument("--rows", type=int, default=None, help="first rows of the file; default all")
-    parser.add_argument(
-        "--steps", type=int, default=48, help="timed steps a round (a twelfth of it for padded)"
-    )
+    parser.add_argument("--runs", type=int, default=1, help="timed runs of 50 steps a round (4 for padded)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")

@@ -79,6 +79,16 @@ def note(text: str) -> None:
     _listener.note(text)
 
 
+_said: set[str] = set()
+
+
+def note_once(text: str) -> None:
+    """Say one fact the user should know, unless this process said it already."""
+    if text not in _said:
+        _said.add(text)
+        note(text)
+
+
 def warn(text: str) -> None:
     """Say something the user should look at, though the work goes on."""
     _listener.warn(text)

@@ -15,8 +15,8 @@ from transformers import BertConfig, BertModel
 from compressbert.data.toy import write_toy_corpus
 from compressbert.data.vocabulary import train_wordpiece
 
-TRAIN_ROWS = 12_000
-VALIDATION_ROWS = 1_500
+TRAIN_ROWS = 16_000
+VALIDATION_ROWS = 2_000
 SEED = 0
 
 
@@ -27,7 +27,9 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_toy_corpus(folder, train_rows=TRAIN_ROWS, validation_rows=VALIDATION_ROWS, seed=SEED)
     with (folder / "train.jsonl").open(encoding="utf-8") as lines:
-        tokenizer = train_wordpiece((json.loads(line)["sentence"] for line in lines), size=1000)
+        tokenizer = train_wordpiece(
+            (json.loads(line)["sentence"] for line in lines), size=1000, max_length=128
+        )
     torch.manual_seed(SEED)
     config = BertConfig(
         vocab_size=len(tokenizer),

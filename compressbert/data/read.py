@@ -70,7 +70,7 @@ def read_split(
     table = _table(config, name)
     columns = choose_columns(config.columns, table.rows.column_names, label=labelled, where=table.name)
     if columns.guessed and table.rows.column_names != ["text"]:
-        progress.note(f"{table.name}: columns {columns} (guessed)")
+        progress.note_once(f"{table.name}: columns {columns} (guessed)")
     names: tuple[str, ...] = ()
     label: LabelColumn | None = None
     if labelled:

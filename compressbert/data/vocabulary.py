@@ -18,7 +18,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _WORDS_A_LINE = 1000
 
 
-def train_tokenizer(
+def train_wordpiece(
     texts: Iterable[str],
     *,
     size: int = 8000,

@@ -8,7 +8,6 @@ round (`statistics.py`).
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,8 +19,9 @@ import numpy as np
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError
 from compressbert.measure.client import WorkerProcess
+from compressbert.measure.neighbours import Neighbours, busy_note
 from compressbert.measure.statistics import median_interval, ratio_by_round_interval
-from compressbert.progress import note, track
+from compressbert.progress import note, track, warn
 from compressbert.results.measured import CandidateTimings, cell_name
 from compressbert.results.record import LatencyCell, MemoryFacts
 
@@ -141,7 +141,7 @@ def _timings(
     baseline: _Candidate,
     cells: Sequence[Cell],
     threads: int,
-    load: tuple[float, float],
+    other_cores: float,
 ) -> CandidateTimings:
     ratios = {
         cell.name: ratio_by_round_interval(baseline.medians(cell.name), candidate.medians(cell.name))
@@ -157,7 +157,7 @@ def _timings(
         cells=tuple(_latency_cell(candidate, cell, threads) for cell in cells),
         speedup_by_cell=ratios,
         memory=MemoryFacts(peak_rss_mb=candidate.worker.peak_rss_bytes() / 1e6),
-        load_average=load,
+        other_cores=other_cores,
     )
 
 
@@ -187,7 +187,6 @@ def benchmark(
     """
     if not candidates:
         raise ConfigError("Nothing to benchmark: no model was given.", hint="Give at least one model.")
-    load_before = os.getloadavg()[0]
     with ExitStack() as stack:
         running = []
         for name, path in candidates.items():
@@ -198,6 +197,11 @@ def benchmark(
         limits = [c.worker.loaded.max_length for c in running if c.worker.loaded.max_length is not None]
         cells = _cells(settings, lengths, min(limits, default=None))
         cells = _warm_up(running, cells, settings.warmup, seed)
+        neighbours = Neighbours()
         _run_rounds(running, cells, settings.rounds, seed)
-        load = (load_before, os.getloadavg()[0])
-        return [_timings(candidate, running[0], cells, settings.threads, load) for candidate in running]
+        other_cores = neighbours.cores()
+        if busy := busy_note(other_cores):
+            warn(busy)
+        return [
+            _timings(candidate, running[0], cells, settings.threads, other_cores) for candidate in running
+        ]

@@ -69,6 +69,7 @@ def _key(config: PipelineConfig, planned: Plan) -> str:
 
 def _measure(config: PipelineConfig, planned: Plan) -> Report:
     from compressbert.measure.latency import benchmark
+    from compressbert.measure.neighbours import busy_note
     from compressbert.report.rows import RowInput, build
     from compressbert.report.write import write_report
 
@@ -100,7 +101,10 @@ def _measure(config: PipelineConfig, planned: Plan) -> Report:
         config=config.model_dump(mode="json"),
         environment=environment(),
     )
-    report = report.model_copy(update={"gates": judge(config.gates, report.rows[-1])})
+    busy = busy_note(timings[0].other_cores or 0.0)
+    report = report.model_copy(
+        update={"gates": judge(config.gates, report.rows[-1]), "notes": (busy,) if busy else ()}
+    )
     write_report(report, planned.folder)
     return report
 

@@ -13,7 +13,9 @@ _VERDICTS = {"pass": "✓ pass", "fail": "✗ fail", "cannot-tell": "? cannot te
 
 def render(report: Report) -> str:
     """The whole report as GitHub-flavoured Markdown, ending in a newline."""
-    parts = [f"# {escape(report.title)}", escape(figures.summary(report)), _results(report)]
+    parts = [f"# {escape(report.title)}", escape(figures.summary(report))]
+    parts += [f"> {escape(text)}" for text in report.notes]
+    parts.append(_results(report))
     if any(row.speedup_by_cell for row in report.rows):
         parts += ["## Speed-up by shape", _speedups(report)]
     if any(row.survey for row in report.rows):

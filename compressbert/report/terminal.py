@@ -30,6 +30,8 @@ class ReportView:
             yield _gates(self._report.gates)
             yield Text()
         yield Text(figures.summary(self._report))
+        for text in self._report.notes:
+            yield Text(f"\n{text}", style="yellow")
 
 
 def render(report: Report) -> RenderableType:

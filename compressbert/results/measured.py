@@ -41,8 +41,8 @@ class CandidateTimings(Record):
         description="Cell name to baseline / candidate; empty for the baseline."
     )
     memory: MemoryFacts
-    load_average: tuple[float, float] | None = Field(
-        None, description="One-minute load average before and after."
+    other_cores: float | None = Field(
+        None, description="Cores that other processes kept busy on average while it was measured."
     )
 
     @property

@@ -160,5 +160,6 @@ class Report(Record):
     baseline: str
     rows: tuple[ReportRow, ...]
     gates: tuple[ReportGate, ...] = ()
+    notes: tuple[str, ...] = Field((), description="What a reader of the figures must know.")
     environment: Environment
     config: dict[str, Any] = Field(default_factory=dict)

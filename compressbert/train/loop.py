@@ -14,6 +14,7 @@ from compressbert.data.encode import Encoded
 from compressbert.errors import ConfigError
 from compressbert.model.handle import Model
 from compressbert.tasks.base import Task
+from compressbert.train.memory import keep_freed_memory
 from compressbert.train.stage import Loss, Stage
 
 StepHook = Callable[[int, int], None]
@@ -72,6 +73,7 @@ def fit(
             "train.keep: best and train.early_stop need validation rows, but there are none",
             hint="Give data.validation, or drop the setting.",
         )
+    keep_freed_memory()
     run = Stage(
         model, encoded, loss, settings, task=task, seed=seed, folder=work / stage, validation=validation,
         extra_modules=extra_modules or {},

@@ -10,14 +10,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from compressbert.data.toy import toy_reviews
-from compressbert.data.vocabulary import SPECIAL_TOKENS, train_tokenizer
+from compressbert.data.vocabulary import SPECIAL_TOKENS, train_wordpiece
 from compressbert.errors import InputError
 
 TEXTS = [text for text, _ in toy_reviews(1500)]
 
 
 def test_special_tokens_template_and_casing() -> None:
-    tokenizer = train_tokenizer(TEXTS, size=700)
+    tokenizer = train_wordpiece(TEXTS, size=700)
     assert tokenizer.convert_ids_to_tokens(range(5)) == list(SPECIAL_TOKENS)
     assert len(tokenizer) <= 700
     found = tokenizer("The FILM", "was good")
@@ -36,7 +36,7 @@ def test_special_tokens_template_and_casing() -> None:
 
 
 def test_saves_and_loads_with_auto_tokenizer(tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(TEXTS, size=300, max_length=64)
+    tokenizer = train_wordpiece(TEXTS, size=300, max_length=64)
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert again(TEXTS[:20], TEXTS[20:40]) == tokenizer(TEXTS[:20], TEXTS[20:40])
@@ -45,7 +45,7 @@ def test_saves_and_loads_with_auto_tokenizer(tmp_path: Path) -> None:
 
 
 def test_cased() -> None:
-    tokenizer = train_tokenizer(["Film film FILM"] * 3, lowercase=False)
+    tokenizer = train_wordpiece(["Film film FILM"] * 3, lowercase=False)
     assert tokenizer("Film")["input_ids"] != tokenizer("film")["input_ids"]
 
 
@@ -53,15 +53,15 @@ def test_the_same_in_two_processes() -> None:
     """Hash maps, Python's and the library's, are seeded anew in each process; that must not show."""
     code = (
         "from compressbert.data.toy import toy_reviews\n"
-        "from compressbert.data.vocabulary import train_tokenizer\n"
+        "from compressbert.data.vocabulary import train_wordpiece\n"
         "texts = [text for text, _ in toy_reviews(1500)]\n"
-        "print(sorted(train_tokenizer(texts, size=200).get_vocab().items()))"
+        "print(sorted(train_wordpiece(texts, size=200).get_vocab().items()))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == str(sorted(train_tokenizer(TEXTS, size=200).get_vocab().items()))
+    assert done.stdout.strip() == str(sorted(train_wordpiece(TEXTS, size=200).get_vocab().items()))
 
 
 def test_no_words_is_an_input_error() -> None:
     with pytest.raises(InputError, match="texts with words"):
-        train_tokenizer(["", "  "])
+        train_wordpiece(["", "  "])

@@ -38,7 +38,7 @@ class BenchmarkResult:
             "latency": [cell.model_dump(mode="json") for cell in row.cells],
             "memory": row.memory.model_dump(mode="json"),
             "load_ms": row.load_ms,
-            "load_average": row.load_average,
+            "other_cores": row.other_cores,
             "speedup": speedup.model_dump(mode="json") if speedup else None,
             "speedup_by_cell": {
                 name: ratio.model_dump(mode="json") for name, ratio in row.speedup_by_cell.items()
