@@ -1,14 +1,13 @@
 """Training throughput: `fit` against transformers' `Trainer`, same model and data, in alternating rounds.
 
-usage: python benchmarks/train_throughput.py [--model FOLDER] [--train-file FILE] [--rows N] [--runs N] [--rounds N]
+usage: python benchmarks/train_throughput.py [--model FOLDER] [--train-file FILE] [--rows N] [--rounds N]
 
 Candidates, each in a process of its own, with the same batch size, precision and optimizer settings:
   ours     the project's loop
   grouped  Trainer with dynamic padding and length grouping
   padded   Trainer with every row padded to 128 (fewer steps: all of them cost the same)
-A round trains each candidate for some steps, in random order, one at a time, after a short round not timed.
-Both length groupings sort runs of 50 batches, and Trainer reads a run from long to short: so the number of
-steps is a multiple of 50, or the lengths would differ; `positions/example` shows that they do not.
+A round trains each candidate for one epoch (padded: 6 steps), in random order, one at a time, after a short
+round that is not timed. Both length groupings sort 50 batches at a time; Trainer's does so from 200 batches on.
 On a shared machine only ratios within a round mean something: their median and range are shown. The CPU
 time per example, over all rounds, barely feels the neighbours (set OMP_NUM_THREADS=1: waiting threads count).
 """
@@ -28,8 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SORTED_BATCHES = 50
 WARM_UP_STEPS = 5
+PADDED_STEPS = 6
 PADDED_LENGTH = 128
 
 
@@ -89,7 +88,7 @@ def ours(arguments: argparse.Namespace) -> Callable[[int, int], Clock]:
             batch_size=arguments.batch_size,
             max_steps=steps,
             precision=arguments.precision,
-            epochs=99,
+            epochs=1,
         )
         with tempfile.TemporaryDirectory() as work:
             fit(
@@ -216,7 +215,7 @@ def main(arguments: argparse.Namespace) -> None:
     totals: dict[str, dict[str, float]] = {name: {} for name in workers}
     for number in range(arguments.rounds):
         for name in random.Random(number).sample(list(workers), len(workers)):
-            steps = 4 if name == "padded" else arguments.runs * SORTED_BATCHES
+            steps = PADDED_STEPS if name == "padded" else -(-arguments.rows // arguments.batch_size)
             found = workers[name].train(steps, seed=number)
             rates[name].append(found["examples"] / found["seconds"])
             for key, value in found.items():
@@ -246,9 +245,8 @@ def parse() -> argparse.Namespace:
     models, data = os.environ.get("COMPRESSBERT_MODELS"), os.environ.get("COMPRESSBERT_DATA")
     parser.add_argument("--model", default=models and f"{models}/minilm-sst2", required=not models)
     parser.add_argument("--train-file", default=data and f"{data}/sst2/train.jsonl.gz", required=not data)
-    parser.add_argument("--rows", type=int, default=None, help="first rows of the file; default all")
-    parser.add_argument("--runs", type=int, default=1, help="timed runs of 50 steps a round (4 for padded)")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=6400, help="first rows of the file; an epoch")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--worker", choices=list(CANDIDATES), help=argparse.SUPPRESS)

@@ -215,7 +215,13 @@ class Run:
         Raises:
             ConfigError: The run has no teacher or no data.
         """
-        return teacher_outputs(self.required_teacher, self.training_data, work=self.work, hidden=hidden)
+        return teacher_outputs(
+            self.required_teacher,
+            self.training_data,
+            work=self.work,
+            hidden=hidden,
+            precision=self.settings.precision,
+        )
 
     def _check_teacher_head(self, teacher: Model) -> None:
         if self.task is None or self.task.kind == "masked-lm":

@@ -6,12 +6,13 @@ every epoch: there the teacher runs on each batch, and every token that is not p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressbert.config.schema import TaskKind
 from compressbert.data.batches import Batch
@@ -122,6 +123,20 @@ def retune(model: Model, dense: Model, run: Run, *, epochs: float, config: Metho
     run.require("A re-tune", ("data",))
     run = run.with_teacher(dense)
     run.fit(model, retune_loss(run), stage="retune", epochs=epochs, depends_on=config)
+
+
+@contextmanager
+def dropout_of(model: Model, probability: float | None) -> Iterator[None]:
+    """Train with this dropout while the block runs; None leaves the model's own."""
+    modules = [module for module in model.network.modules() if isinstance(module, nn.Dropout)]
+    own = [module.p for module in modules]
+    for module in modules:
+        module.p = module.p if probability is None else probability
+    try:
+        yield
+    finally:
+        for module, before in zip(modules, own, strict=True):
+            module.p = before
 
 
 def task_loss(run: Run) -> Loss:

@@ -119,8 +119,9 @@ class StageFolder:
                 progress.note(
                     f"{self.path.name}: settings, data or model changed since the last run; starting over"
                 )
-                for folder in self.path.iterdir():
-                    _remove(folder)
+                self._remove_all("*")
+            if self.done():
+                self._remove_all("checkpoint-*", "best-*")
 
     def done(self) -> Path | None:
         """The finished weights, if the stage was completed."""
@@ -168,7 +169,10 @@ class StageFolder:
     def write_done(self, module: nn.Module, state: Progress) -> None:
         """Mark the stage finished; its checkpoints are no longer needed."""
         self._write("done", {WEIGHTS: tensors_of(module)}, state)
-        for folder in (*self.path.glob("checkpoint-*"), *self.path.glob("best-*")):
+        self._remove_all("checkpoint-*", "best-*")
+
+    def _remove_all(self, *patterns: str) -> None:
+        for folder in [folder for pattern in patterns for folder in self.path.glob(pattern)]:
             _remove(folder)
 
     def _write(self, name: str, files: Mapping[str, dict[str, Tensor]], state: Progress) -> None:

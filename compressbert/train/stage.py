@@ -32,6 +32,7 @@ from compressbert.train.optim import (
 )
 from compressbert.train.plan import Plan, derived_seed
 from compressbert.train.predict import score
+from compressbert.train.processes import processes
 
 Loss = Callable[[Model, Batch], dict[str, Tensor]]
 
@@ -63,7 +64,7 @@ class Stage:
         self.model, self.encoded, self.settings, self.task = model, encoded, settings, task
         self.seed, self.validation, self.name = seed, validation, folder.name
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # dropped layers, unread heads
-        self.accelerator = Accelerator(kwargs_handlers=[unused])
+        self.accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
         self.device: torch.device = self.accelerator.device
         self.process: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
@@ -78,7 +79,12 @@ class Stage:
         """What the outcome depends on, apart from ``loss`` and the hooks."""
         settings = self.settings.model_dump(exclude={"checkpoint_every"})
         facts = (settings, self.seed, self.name, self.trainee.bf16, self.processes, self.encoded.key)
-        return fingerprint(tensors_of(self.trainee), *facts)
+        tensors, masking = tensors_of(self.trainee), self.encoded.masking
+        if masking is None:
+            return fingerprint(tensors, *facts)
+        if masking.weights is not None:
+            tensors["masking weights"] = masking.weights
+        return fingerprint(tensors, *facts, masking.probability, masking.masked, masking.random)
 
     @contextmanager
     def training(self) -> Iterator[None]:

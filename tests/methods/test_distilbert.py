@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressbert.errors import ConfigError
 from compressbert.methods.distill import distilbert
 from compressbert.methods.distill.distilbert import Config, compress, distillation_loss
-from compressbert.methods.knowledge import forward
+from compressbert.methods.knowledge import dropout_of, forward
 from compressbert.model.edits import keep_layers
 from compressbert.model.handle import Model
 from compressbert.nn.losses import hidden_cosine, logit_mse, soft_binary_loss, soft_label_loss
 from tests.methods.toy import logits, same_weights, toy_model, toy_run, weights
-from tests.tiny import padded_batch
+from tests.tiny import padded_batch, tiny_network, tiny_tokenizer
 
 
 def _first_batch(run, model: Model):
@@ -189,3 +189,14 @@ def test_other_settings_in_the_same_work_folder_train_anew(tmp_path: Path) -> No
     other = compress(model, Config(layers=1, temperature=8.0), toy_run(tmp_path, model))
     assert same_weights(weights(one), weights(again))
     assert not same_weights(weights(one), weights(other))
+
+
+def test_dropout_is_the_students_own_again_after_training(tmp_path: Path) -> None:
+    model = Model(tiny_network(), tiny_tokenizer(), {})
+    own = [module.p for module in model.network.modules() if isinstance(module, nn.Dropout)]
+    assert set(own) == {0.1}
+    with dropout_of(model, 0.0):
+        assert {module.p for module in model.network.modules() if isinstance(module, nn.Dropout)} == {0.0}
+    with dropout_of(model, None):
+        assert [module.p for module in model.network.modules() if isinstance(module, nn.Dropout)] == own
+    assert [module.p for module in model.network.modules() if isinstance(module, nn.Dropout)] == own

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from safetensors.torch import save_file
 
+from compressbert.train.processes import processes
 from compressbert.train.teacher import teacher_outputs
 from tests.train.support import tiny_model, toy, train, weights
 
@@ -24,7 +24,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def main(folder: Path) -> None:
-    process = PartialState().process_index
+    process = processes().process_index
     _, encoded = toy(folder)  # made beforehand: the processes only read it
     model = tiny_model(**NO_DROPOUT)
     outputs = teacher_outputs(model, encoded, work=folder / "work")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import platform
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from compressbert import progress
@@ -16,6 +20,7 @@ from compressbert.data.batches import Batch, training_batches
 from compressbert.errors import ConfigError, WorkError
 from compressbert.model.handle import Model
 from compressbert.train.loop import fit
+from compressbert.train.memory import keep_freed_memory
 from compressbert.train.predict import score
 from tests.train.support import same, task_loss, tiny_model, toy, train, weights
 
@@ -260,3 +265,26 @@ def test_progress_counts_every_example_and_shows_loss_and_metric(
     training = next(task for task in shown if task.label == "train")
     assert training.total == training.done == 120
     assert set(training.facts) == {"loss", "accuracy"}
+
+
+def test_a_user_s_own_accelerate_settings_do_not_change_the_outcome(tmp_path: Path) -> None:
+    plain, beside = tiny_model(), tiny_model()
+    train(plain, tmp_path / "plain", settings={"precision": "fp32"})
+    AcceleratorState._reset_state()
+    try:
+        Accelerator(mixed_precision="bf16", cpu=True)
+        train(beside, tmp_path / "beside", settings={"precision": "fp32"})
+    finally:
+        AcceleratorState._reset_state()
+    assert same(weights(plain.network), weights(beside.network))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_large_blocks_are_reused_without_page_faults(tmp_path: Path) -> None:
+    keep_freed_memory()
+    pages = 64 * 2**20 // resource.getpagesize()
+    torch.ones(64 * 2**18)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(64 * 2**18)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages / 10

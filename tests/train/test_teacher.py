@@ -72,6 +72,16 @@ def test_computed_once_and_again_only_for_other_weights_rows_or_needs(
     assert len(computed) == 4
 
 
+def test_bfloat16_targets_are_near_and_kept_apart(tmp_path: Path) -> None:
+    _, encoded = toy(tmp_path, rows=30)
+    teacher = tiny_model()
+    exact = teacher_outputs(teacher, encoded, work=tmp_path / "work").rows
+    near = teacher_outputs(teacher, encoded, work=tmp_path / "work", precision="bf16").rows
+    assert near.dtype == np.float32
+    assert not np.array_equal(near, exact)
+    np.testing.assert_allclose(near, exact, atol=0.02 * np.abs(exact).max())
+
+
 def test_an_interrupted_computation_leaves_nothing_that_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

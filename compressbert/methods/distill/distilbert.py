@@ -39,7 +39,7 @@ from compressbert.data.encode import Encoded
 from compressbert.data.masking import smoothed_weights
 from compressbert.errors import ConfigError
 from compressbert.methods.base import MethodConfig, Run, labels_of, trainable_copy
-from compressbert.methods.knowledge import Soft, forward, soft_loss, teacher_signals
+from compressbert.methods.knowledge import Soft, dropout_of, forward, soft_loss, teacher_signals
 from compressbert.model.edits import keep_layers
 from compressbert.model.handle import Model
 from compressbert.nn.layer_maps import Choice, choose_layers
@@ -83,6 +83,10 @@ class Config(MethodConfig):
     alpha_cos: Weight = Field(1.0, description="Weight of the cosine between last hidden states.")
     rare_words: Annotated[float, Field(ge=0)] = Field(
         0.7, description="Raw text: words are masked with chance frequency^-rare_words; 0 for equal chances."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="Dropout of the student in training. Unset: the model's own; 0 fits soft targets best.",
     )
     freeze_positions: bool | None = Field(
         None,
@@ -188,6 +192,6 @@ def compress(model: Model, config: Config, run: Run) -> Model:
         run, soft=config.soft, temperature=config.temperature, alpha_soft=config.alpha_soft,
         alpha_hard=config.alpha_hard, alpha_cos=config.alpha_cos,
     )  # fmt: skip
-    with frozen_positions(student, freeze):
+    with frozen_positions(student, freeze), dropout_of(student, config.dropout):
         run.fit(student, loss, stage="distill", depends_on=config)
     return student
