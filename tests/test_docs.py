@@ -129,3 +129,8 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert {"demo", "test"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:|\b{target}\b", makefile, flags=re.MULTILINE), target
+
+
+def test_the_table_of_methods_is_up_to_date() -> None:
+    words = [sys.executable, str(ROOT / "scripts" / "readme_methods.py"), "--check"]
+    assert subprocess.run(words, check=False).returncode == 0

@@ -45,9 +45,11 @@ class Screen:
             if self.as_json:
                 sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
             else:
+                from rich.text import Text
+
                 console = stdout_console()
                 for part in parts:
-                    console.print(part)
+                    console.print(part, soft_wrap=isinstance(part, Text))  # paths and YAML stay on their lines
             sys.stdout.flush()
         except BrokenPipeError:
             silence_stdout()  # the exit code of the command still counts

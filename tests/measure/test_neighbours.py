@@ -25,7 +25,7 @@ def test_own_work_and_that_of_workers_is_not_counted() -> None:
         now = psutil.cpu_times()
     everything = (now.user + now.system + now.nice - machine.user - machine.system - machine.nice) / 0.8
     assert everything > 0.9  # the two of us kept at least one core busy
-    assert others < everything - 0.8
+    assert others < everything - 0.4  # the two of us got that much of the machine at the least
 
 
 def test_a_neighbour_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_finetune_learns_and_its_folder_opens_in_stock_transformers(place: Path)
         {
             "model": {"path": str(place / "model")},
             "data": {"train": str(place / "train.jsonl"), "validation": str(place / "validation.jsonl")},
-            "train": {"epochs": 8, "learning_rate": 3e-3},
+            "train": {"epochs": 12, "batch_size": 16, "learning_rate": 2e-3},
             "output": str(place / "teacher"),
         }
     )
