@@ -131,6 +131,7 @@ def test_make_targets_of_the_readme_exist() -> None:
         assert re.search(rf"^{target}:|\b{target}\b", makefile, flags=re.MULTILINE), target
 
 
-def test_the_table_of_methods_is_up_to_date() -> None:
-    words = [sys.executable, str(ROOT / "scripts" / "readme_methods.py"), "--check"]
-    assert subprocess.run(words, check=False).returncode == 0
+@pytest.mark.parametrize("script", ["readme_methods.py", "file_map.py"])
+def test_generated_parts_are_up_to_date(script: str) -> None:
+    words = [sys.executable, str(ROOT / "scripts" / script), "--check"]
+    assert subprocess.run(words, check=False).returncode == 0, f"run python scripts/{script}"
