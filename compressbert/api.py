@@ -1,9 +1,9 @@
 """The commands as plain functions, each with the settings of its YAML (`config/schema.py`).
 
-    from compressbert import api
-    from compressbert.config.schema import ExportStepConfig
+from compressbert import api
+from compressbert.config.schema import ExportStepConfig
 
-    api.export(ExportStepConfig(model={"path": "runs/int8"}, output="runs/onnx"))
+api.export(ExportStepConfig(model={"path": "runs/int8"}, output="runs/onnx"))
 """
 
 from compressbert.pipeline.run import run

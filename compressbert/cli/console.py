@@ -49,7 +49,9 @@ class Screen:
 
                 console = stdout_console()
                 for part in parts:
-                    console.print(part, soft_wrap=isinstance(part, Text))  # paths and YAML stay on their lines
+                    console.print(
+                        part, soft_wrap=isinstance(part, Text)
+                    )  # paths and YAML stay on their lines
             sys.stdout.flush()
         except BrokenPipeError:
             silence_stdout()  # the exit code of the command still counts
