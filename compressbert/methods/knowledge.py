@@ -105,7 +105,16 @@ def retune_loss(
     return loss
 
 
-def retune(model: Model, dense: Model, run: Run, *, epochs: float, config: MethodConfig) -> None:
+def retune(
+    model: Model,
+    dense: Model,
+    run: Run,
+    *,
+    epochs: float,
+    config: MethodConfig,
+    hard_weight: float = 1.0,
+    dropout: float | None = None,
+) -> None:
     """Let a cut model recover, in place: training on the task with its dense self as teacher.
 
     Args:
@@ -114,6 +123,8 @@ def retune(model: Model, dense: Model, run: Run, *, epochs: float, config: Metho
         run: Data, settings and work folder.
         epochs: Passes over the training data; 0 leaves the model as it is.
         config: What made the cut; another cut is re-tuned anew.
+        hard_weight: Weight of the task's own loss beside the soft targets.
+        dropout: Dropout in this training; None: the model's own.
 
     Raises:
         ConfigError: There is no training data.
@@ -122,7 +133,9 @@ def retune(model: Model, dense: Model, run: Run, *, epochs: float, config: Metho
         return
     run.require("A re-tune", ("data",))
     run = run.with_teacher(dense)
-    run.fit(model, retune_loss(run), stage="retune", epochs=epochs, depends_on=config)
+    loss = retune_loss(run, hard_weight=hard_weight)
+    with dropout_of(model, dropout):
+        run.fit(model, loss, stage="retune", epochs=epochs, depends_on=config)
 
 
 @contextmanager

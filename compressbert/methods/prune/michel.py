@@ -61,6 +61,12 @@ class Config(MethodConfig):
     retune_epochs: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Epochs of training after the cut, with the dense model as teacher."
     )
+    retune_hard_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the task's own loss in the re-tune, beside the soft targets."
+    )
+    retune_dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="Dropout in the re-tune. Unset: the model's own."
+    )
 
 
 def keep_steps(keep: float, step_fraction: float) -> Iterator[float]:
@@ -113,5 +119,8 @@ def compress(model: Model, config: Config, run: Run) -> Model:
     counts = [layer.heads for layer in model.family.layers(model.network)]
     keep_heads(pruned, dict(enumerate(survivors)))
     run.note(f"Heads kept in each layer: {[len(heads) for heads in survivors]} of {counts}.")
-    retune(pruned, model, run, epochs=config.retune_epochs, config=config)
+    retune(
+        pruned, model, run, epochs=config.retune_epochs, config=config,
+        hard_weight=config.retune_hard_weight, dropout=config.retune_dropout,
+    )  # fmt: skip
     return pruned
