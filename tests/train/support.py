@@ -27,7 +27,9 @@ def toy(
     folder: Path, *, rows: int = 60, kind: TaskKind = "sequence-classification", seed: int = 0
 ) -> tuple[Task, Encoded]:
     """Encoded toy sentences and their task."""
-    file = write_rows(folder / f"toy-{rows}-{seed}.jsonl", toy_rows(rows, seed=seed))
+    file = folder / f"toy-{rows}-{seed}.jsonl"
+    if not file.exists():  # another process may be reading it
+        write_rows(file, toy_rows(rows, seed=seed))
     config = DataConfig(task=kind, train=str(file), labels=None if kind == "masked-lm" else ("0", "1"))
     names = () if kind == "masked-lm" else ("0", "1")
     task = task_for(config, names)
