@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from transformers import BertConfig, BertModel
+from transformers.utils.logging import disable_progress_bar
 
 from compressbert.data.toy import write_toy_corpus
 from compressbert.data.vocabulary import train_wordpiece
@@ -30,6 +31,7 @@ def main(folder: Path) -> None:
         tokenizer = train_wordpiece(
             (json.loads(line)["sentence"] for line in lines), size=1000, max_length=128
         )
+    disable_progress_bar()
     torch.manual_seed(SEED)
     config = BertConfig(
         vocab_size=len(tokenizer),
