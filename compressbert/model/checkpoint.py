@@ -192,9 +192,6 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     return tokenizer
 
 
-_load_tokenizer = load_tokenizer  # the steps import it by this name
-
-
 def _check_vocabulary(model: Model, folder: Path) -> None:
     rows = cast(int, model.family.embeddings(model.network).word.num_embeddings)
     if len(model.tokenizer) > rows:
