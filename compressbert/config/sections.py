@@ -137,7 +137,13 @@ class BenchmarkSettings(Settings):
     sentences: Positive = Field(
         128, description="Sentences of the data's own lengths per round, one at a time."
     )
-    warmup: Positive = Field(20, description="Calls before the first timing.")
+    warmup: Positive = Field(20, description="Calls before the first timing, at least.")
+    budget_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Time to spend on rounds; with precision the run may end earlier."
+    )
+    precision: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="Stop when every headline ratio's 95 % interval is at most ± this fraction wide."
+    )
 
 
 class Gates(Settings):
@@ -158,8 +164,19 @@ class Gates(Settings):
     max_memory_mb: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Peak memory of a worker, in 10^6 bytes."
     )
-    on_uncertain: Literal["fail", "warn"] = Field(
-        "warn", description="What a cannot-tell does to the exit code."
+    max_p95_ms: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="95th percentile of latency; judged only on the machine named by `machine`."
+    )
+    machine: str | None = Field(None, description="Fingerprint of the machine that max_p95_ms was set on.")
+    max_flips: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Rows whose prediction may differ from the baseline's."
+    )
+    max_slice_drop: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Metric points lost on any slice."
+    )
+    on_uncertain: Literal["fail", "warn", "measure-more"] = Field(
+        "warn",
+        description="What a cannot-tell does: fail or pass with a warning, or buy more rounds first.",
     )
 
 
@@ -170,3 +187,9 @@ class ReportConfig(Settings):
         None, description="The step others are compared with; default: finetune, else the input."
     )
     title: str | None = Field(None, description="Heading of the report.")
+    slices: tuple[str, ...] = Field(
+        ("label", "length"), description="What to slice the validation rows by: label, length, or columns."
+    )
+    margin: Annotated[float, Field(gt=0)] = Field(
+        0.01, description="Margin of the non-inferiority statement, in metric points (0.01 = 1 point)."
+    )

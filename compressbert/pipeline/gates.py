@@ -71,7 +71,7 @@ def judge(gates: Gates, row: ReportRow) -> tuple[ReportGate, ...]:
     return tuple(verdicts)
 
 
-def exit_code(verdicts: Iterable[ReportGate], on_uncertain: Literal["fail", "warn"]) -> int:
+def exit_code(verdicts: Iterable[ReportGate], on_uncertain: Literal["fail", "warn", "measure-more"]) -> int:
     """1 if a gate failed, or could not tell and ``on_uncertain`` is fail; else 0."""
     refused = {"fail", "cannot-tell"} if on_uncertain == "fail" else {"fail"}
     return int(any(gate.verdict in refused for gate in verdicts))

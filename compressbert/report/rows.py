@@ -37,6 +37,7 @@ class RowInput:
     comparison: Comparison | None = None
     timings: CandidateTimings | None = None
     survey: dict[str, Any] | None = None
+    parent: str | None = None  # name of the row it was made from
 
 
 def build(
@@ -87,13 +88,22 @@ def _row(row: RowInput, base: ModelFacts | None) -> ReportRow:
         quality_drop=_finite(comparison.drop) if comparison else None,
         flips=len(comparison.flips) if comparison and comparison.flips is not None else None,
         mcnemar_p=comparison.mcnemar_p if comparison else None,
+        noninferiority=comparison.noninferiority if comparison else None,
+        slices=comparison.slices if comparison else (),
+        worst_flips=comparison.worst_flips if comparison else (),
+        training=result.training,
+        parent=row.parent,
         compression=_ratio(base.bytes_on_disk if base else None, facts.bytes_on_disk if facts else None),
         compression_encoder=_ratio(_encoder_bytes(base), _encoder_bytes(facts)),
         speedup=timings.speedup if timings else None,
         latency=timings.cells if timings else result.latency,
         speedup_by_cell=timings.speedup_by_cell if timings else {},
         memory=timings.memory if timings else result.memory,
+        cold_start=timings.cold_start if timings else None,
+        tokenizer_ms=timings.tokenizer_ms if timings else None,
         parameters=facts.parameters if facts else None,
+        nonzero_parameters=facts.nonzero_parameters if facts else None,
+        encoder_parameters=facts.encoder_parameters if facts else None,
         bytes_on_disk=facts.bytes_on_disk if facts else None,
         bytes_by_component=facts.bytes_by_component if facts else {},
         heads_per_layer=facts.heads_per_layer if facts else (),

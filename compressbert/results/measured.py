@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from compressbert.results.record import Interval, LatencyCell, MemoryFacts, Record
+from compressbert.results.record import (
+    ColdStart,
+    Conditions,
+    Flip,
+    Interval,
+    LatencyCell,
+    MemoryFacts,
+    NonInferiority,
+    Record,
+    Slice,
+)
 
 DATA_CELL = "data"
 
@@ -26,6 +36,9 @@ class Comparison(Record):
         description="Rows whose predicted labels differ; None where nothing is classified."
     )
     mcnemar_p: float | None = Field(None, description="Exact McNemar test; single-label classification only.")
+    noninferiority: NonInferiority | None = None
+    slices: tuple[Slice, ...] = ()
+    worst_flips: tuple[Flip, ...] = ()
 
 
 class CandidateTimings(Record):
@@ -41,6 +54,9 @@ class CandidateTimings(Record):
         description="Cell name to baseline / candidate; empty for the baseline."
     )
     memory: MemoryFacts
+    cold_start: ColdStart | None = None
+    tokenizer_ms: float | None = None
+    conditions: Conditions | None = Field(None, description="Of the run all candidates were timed in.")
     other_cores: float | None = Field(
         None, description="Cores that other processes kept busy on average while it was measured."
     )

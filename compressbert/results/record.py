@@ -68,8 +68,19 @@ class LatencyCell(Record):
     length: int | None
     p50_ms: float
     p95_ms: float
+    p99_ms: float | None = None
     low: float = Field(description="95 % interval of the median, in milliseconds.")
     high: float
+    runs: int
+    per_second: float | None = Field(None, description="Texts per second: batch over the mean call.")
+    steady: bool = Field(True, description="Whether the warm-up reached a steady state.")
+
+
+class ColdStart(Record):
+    """A fresh process: opening the artefact, and its first answer."""
+
+    load_ms: float
+    first_ms: float
     runs: int
 
 
@@ -77,6 +88,23 @@ class MemoryFacts(Record):
     """Memory of a worker process that loads and runs the artefact."""
 
     peak_rss_mb: float
+    load_rss_mb: float | None = Field(None, description="Peak until the artefact was open.")
+
+
+class Conditions(Record):
+    """The circumstances of one interleaved timing run."""
+
+    threads: int
+    affinity: tuple[int, ...] = Field((), description="Cores the workers were bound to; empty: not bound.")
+    rounds: int
+    seconds: float
+    half_width: float | None = Field(
+        None, description="Half width of the widest headline ratio's interval, as a fraction of the ratio."
+    )
+    load_before: float | None = Field(None, description="Load average over a minute when it began.")
+    load_after: float | None = None
+    other_cores: float | None = Field(None, description="Cores that other processes kept busy on average.")
+    busy: bool = False
 
 
 class Environment(Record):
@@ -86,6 +114,7 @@ class Environment(Record):
     cpu: str
     isa: tuple[str, ...]
     cores: int
+    governor: str | None = Field(None, description="Frequency governor of the first core, where readable.")
 
 
 class StepResult(Record):
@@ -107,6 +136,48 @@ class StepResult(Record):
     environment: Environment
     seconds: float
     files: dict[str, str] = Field(description="Path in the folder to sha256.")
+
+
+class NonInferiority(Record):
+    """Whether a candidate is no worse than the baseline by more than ``margin``, at 95 %."""
+
+    margin: float = Field(description="In units of the metric, 0.01 = 1 point.")
+    answer: Literal["yes", "no", "cannot-tell"]
+
+
+class Slice(Record):
+    """A part of the rows: what was lost there, and whether it is more than on the rest of the rows."""
+
+    name: str = Field(description="For example `label=negative`, `length 33-64`, `source=web`.")
+    by: str = Field(description="label, length, or a column's name.")
+    examples: int
+    baseline: float
+    candidate: float
+    drop: Interval
+    p: float | None = Field(None, description="Of losing no more than the rest, corrected for all slices.")
+    worse: bool = False
+
+
+class SeedSummary(Record):
+    """The primary metric over several seeds; the interval holds the variance of seeds and of examples."""
+
+    values: tuple[float, ...]
+    mean: float
+    sd: float
+    interval: Interval
+
+
+class Flip(Record):
+    """A row whose predicted label changed."""
+
+    row: int
+    text: str
+    text_pair: str | None = None
+    label: str | None = None
+    baseline: str
+    candidate: str
+    baseline_margin: float
+    candidate_margin: float
 
 
 class ReportGate(Record):
@@ -134,13 +205,23 @@ class ReportRow(Record):
     quality_drop: Interval | None = None
     flips: int | None = None
     mcnemar_p: float | None = None
+    noninferiority: NonInferiority | None = None
+    slices: tuple[Slice, ...] = ()
+    worst_flips: tuple[Flip, ...] = Field((), description="At most twenty, the surest first.")
+    seeds: SeedSummary | None = None
+    training: tuple[dict[str, float], ...] = Field((), description="Logged steps of the step's training.")
+    parent: str | None = Field(None, description="Name of the row it was made from.")
     compression: float | None = None
     compression_encoder: float | None = None
     speedup: Interval | None = None
     latency: tuple[LatencyCell, ...] = ()
     speedup_by_cell: dict[str, Interval] = Field(default_factory=dict, description="Cell name to ratio.")
     memory: MemoryFacts | None = None
+    cold_start: ColdStart | None = None
+    tokenizer_ms: float | None = Field(None, description="Median time to tokenize one of the data's rows.")
     parameters: int | None = None
+    nonzero_parameters: int | None = None
+    encoder_parameters: int | None = None
     bytes_on_disk: int | None = None
     bytes_by_component: dict[str, int] = Field(default_factory=dict)
     heads_per_layer: tuple[int, ...] = ()
@@ -161,5 +242,6 @@ class Report(Record):
     rows: tuple[ReportRow, ...]
     gates: tuple[ReportGate, ...] = ()
     notes: tuple[str, ...] = Field((), description="What a reader of the figures must know.")
+    conditions: Conditions | None = None
     environment: Environment
     config: dict[str, Any] = Field(default_factory=dict)
