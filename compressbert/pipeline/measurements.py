@@ -91,22 +91,28 @@ def _measure(config: PipelineConfig, planned: Plan) -> Report:
             comparison=comparisons.get(candidate.name),
             timings=timing,
             survey=candidate.step.method.survey if candidate.step and candidate.step.method else None,
+            parent=_parent(candidate, candidates),
         )
         for candidate, timing in zip(candidates, timings, strict=True)
     ]
+    busy = busy_note(timings[0].other_cores or 0.0)
     report = build(
         config.report.title or config.name,
         planned.baseline,
         inputs,
         config=config.model_dump(mode="json"),
         environment=environment(),
+        notes=(busy,) if busy else (),
     )
-    busy = busy_note(timings[0].other_cores or 0.0)
-    report = report.model_copy(
-        update={"gates": judge(config.gates, report.rows[-1]), "notes": (busy,) if busy else ()}
-    )
+    report = report.model_copy(update={"gates": judge(config.gates, report.rows[-1])})
     write_report(report, planned.folder)
     return report
+
+
+def _parent(candidate: Candidate, candidates: list[Candidate]) -> str | None:
+    """Return the row whose model the candidate's step read; None for the first of a chain."""
+    source = candidate.step.reads[0] if candidate.step else None
+    return source if source in {other.name for other in candidates} else None
 
 
 def _result(candidate: Candidate) -> StepResult:

@@ -48,6 +48,7 @@ def build(
     environment: Environment,
     gates: tuple[ReportGate, ...] = (),
     config: dict[str, Any] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Report:
     """Assemble a report.
 
@@ -58,6 +59,7 @@ def build(
         environment: Where it was measured.
         gates: Verdicts; `pipeline/gates.py:judge` gives them for a row.
         config: The resolved settings, shown at the end.
+        notes: What a reader of the figures must know.
 
     Raises:
         ConfigError: No row is named ``baseline``.
@@ -69,9 +71,15 @@ def build(
             f"The report's baseline is {baseline!r}, but the rows are: {names}.",
             hint="Set report.baseline to one of them.",
         )
-    rows = tuple(_row(row, base.result.model) for row in inputs)
     return Report(
-        title=title, baseline=baseline, rows=rows, gates=gates, environment=environment, config=config or {}
+        title=title,
+        baseline=baseline,
+        rows=tuple(_row(row, base.result.model) for row in inputs),
+        gates=gates,
+        notes=notes,
+        conditions=next((row.timings.conditions for row in inputs if row.timings), None),
+        environment=environment,
+        config=config or {},
     )
 
 

@@ -98,6 +98,8 @@ def test_report_has_a_row_for_each_step_against_the_teacher(finished: tuple[Path
         assert rows[name].bytes_on_disk < rows["finetune"].bytes_on_disk
     assert rows["distill"].heads_per_layer == (4,)
     assert rows["prune"].heads_per_layer == (3,)
+    assert [rows[name].parent for name in NAMES] == [None, *NAMES[:-1]]
+    assert len(rows["distill"].training) > 0
     names = {path.name for path in (place / "run").iterdir()}
     assert {"report.json", "report.md", "report.html", "pipeline.lock.json"} <= names
 

@@ -86,10 +86,12 @@ def test_rows_join_what_is_known() -> None:
                 comparison=comparison(),
                 timings=timings(data=speed, short=fixed),
                 survey={"compression": 2},
+                parent="a",
             ),
         ],
         environment=ENVIRONMENT,
         config={"x": 1},
+        notes=("busy",),
     )
     first, second = report.rows
     assert (first.compression, first.compression_encoder, first.retained, first.speedup) == (
@@ -110,7 +112,8 @@ def test_rows_join_what_is_known() -> None:
     assert second.memory == MemoryFacts(peak_rss_mb=80.0)
     assert [c.length for c in second.latency] == [32, None]
     assert (second.parameters, second.heads_per_layer, second.seconds) == (1000, (4, 2), 3.0)
-    assert report.config == {"x": 1}
+    assert (first.parent, second.parent) == (None, "a")
+    assert (report.config, report.notes) == ({"x": 1}, ("busy",))
     assert report.model_validate_json(report.model_dump_json()) == report
 
 
