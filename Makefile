@@ -10,7 +10,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench clean \
+.PHONY: help setup demo test test-slow test-loaders lint format bench clean \
 	finetune distill prune quantize export evaluate benchmark report pipeline
 
 help:  ## List the targets
@@ -33,6 +33,11 @@ test: $(STAMP)  ## Run the default test suite
 
 test-slow: $(STAMP)  ## Run the tests on real models and data (COMPRESSBERT_MODELS, COMPRESSBERT_DATA)
 	$(BIN)/pytest -m slow $(ARGS)
+
+test-loaders: export COMPRESSBERT_LOADERS := $(CURDIR)/.loaders
+test-loaders: $(STAMP)  ## Make the environments of other loaders in .loaders and open exports in all of them
+	$(BIN)/python -m compressbert.export.environments
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m loaders -rs $(ARGS)
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .

@@ -101,7 +101,7 @@ def _ratio(interval: dict[str, float] | None) -> str:
 
 def verify_table(document: dict[str, Any]) -> Table:
     """What each loader said, from `verify`'s JSON document."""
-    made = table("loader", "status", "max difference", "", right=(2,))
+    made = table("loader", "status", "difference", "", right=(2,))
     styles = {"ok": "green", "failed": "bold red"}
     for row in document["rows"]:
         difference = row["max_difference"]

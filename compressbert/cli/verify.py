@@ -10,7 +10,8 @@ from compressbert.errors import WorkError
 def verify(screen: Screen, folder: Folder) -> int:
     """Open a model or an export in every loader installed.
 
-    Their answers are compared; exit code 4 if a loader fails or disagrees.
+    Their answers are compared; exit code 4 if a loader fails or disagrees. Loaders that need an environment
+    of their own are looked for in $COMPRESSBERT_LOADERS; the table says how to get those that are absent.
 
     Example: compressbert verify runs/onnx
     """

@@ -1,10 +1,13 @@
-"""The programs that open what compressbert writes, each as one function from inputs to outputs."""
+"""The programs that open what compressbert writes, and how each is asked: one process per loader and artefact."""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,23 +19,43 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from compressbert.errors import CompressbertError
+from compressbert.export import environments
 from compressbert.export.probes import Inputs
 from compressbert.model import checkpoint, remote_code
 
 Array = NDArray[np.float32]
+Text = tuple[str, ...]  # one text, or two of a pair
 
+SCRIPTS = Path(__file__).resolve().parent / "loader_scripts"
 _SECONDS = 300  # a loader that takes longer has hung
+_TAIL_LINES = 3
 
 
 class Absent(Exception):
-    """A loader that is not installed in a form that works; the text says why."""
+    """A loader that is not installed, or that this artefact is not meant for; the text says why."""
 
 
 class Failed(Exception):
     """A loader that did not open or run the artefact; the text says why."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a loader gave.
+
+    Attributes:
+        outputs: The main output for every batch.
+        tokens: Token ids of every text, if the loader brings a tokenizer.
+        version: Of the loader.
+    """
+
+    outputs: list[Array]
+    tokens: list[list[int]] | None = None
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,64 +64,101 @@ class Loader:
 
     Attributes:
         name: As shown to people.
-        package: What must be importable.
-        run: Outputs for every batch, or `Absent` or `Failed`.
+        run: Answers for an artefact, batches and texts; raises `Absent` or `Failed`.
     """
 
     name: str
-    package: str
-    run: Callable[[Path, Sequence[Inputs]], list[Array]]
+    run: Callable[[Path, Sequence[Inputs], Sequence[Text]], Answers]
 
 
-def _compressbert(folder: Path, batches: Sequence[Inputs]) -> list[Array]:
+def _ask(
+    command: Sequence[str], artefact: Path, batches: Sequence[Inputs], texts: Sequence[Text], *options: str
+) -> Answers:
+    """Run a loader's script in a process of its own.
+
+    Raises:
+        Failed: It ended with an error, gave no answer in time or no readable one.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs, outputs = Path(scratch) / "inputs.safetensors", Path(scratch) / "outputs.safetensors"
+        flat = {f"{i:04}.{key}": value for i, batch in enumerate(batches) for key, value in batch.items()}
+        save_file(flat, inputs, metadata={"texts": json.dumps(texts)})
+        words = [*command, str(artefact.resolve()), str(inputs), str(outputs), *options]
+        quiet = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(Path(scratch) / "modules")}
+        try:
+            done = subprocess.run(
+                words, cwd=scratch, env=os.environ | quiet, timeout=_SECONDS, check=False,
+                capture_output=True, text=True, errors="replace",
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"gave no answer in {_SECONDS} s") from error
+        except OSError as error:
+            raise Failed(f"{command[0]} cannot be started: {error.strerror}") from error
+        if done.returncode:
+            raise Failed(_reason(done.stderr, done.returncode))
+        try:
+            return _read(outputs)
+        except (OSError, SafetensorError, TypeError, KeyError) as error:
+            raise Failed(f"left no readable answer: {error}") from error
+
+
+def _reason(stderr: str, code: int) -> str:
+    """The end of what a failed process said: the exception, without the traceback before it."""
+    lines = [line.rstrip() for line in stderr.splitlines() if line.strip()]
+    frames = [index for index, line in enumerate(lines) if line.startswith("  ")]
+    said = lines[frames[-1] + 1 :][:_TAIL_LINES] if frames else []
+    tail = "\n".join(said or lines[-_TAIL_LINES:])
+    if code < 0:
+        return f"ended by signal {-code}" + (f": {tail}" if tail else "")
+    return tail or f"ended with {code}"
+
+
+def _read(file: Path) -> Answers:
+    with safe_open(str(file), "np") as answers:
+        names = sorted(answers.keys())
+        version = (answers.metadata() or {}).get("version", "")
+        outputs = [answers.get_tensor(name) for name in names if not name.startswith("text.")]
+        tokens = [answers.get_tensor(name).tolist() for name in names if name.startswith("text.")]
+    return Answers(outputs, tokens or None, version)
+
+
+def _python(script: str, package: str, environment: str) -> list[str]:
+    """The command of a Python loader: in its own environment, or in this one where the package is installed."""
+    folder = environments.find(environment) if environment else None
+    if folder is not None:
+        interpreter = environments.python_of(folder)
+    elif package and _installed(package):
+        interpreter = sys.executable
+    else:
+        hint = environments.how_to_get(environment) if environment else f"pip install {package}"
+        raise Absent(f"{package or environment} is not installed; {hint}")
+    return [interpreter, "-P", str(SCRIPTS / script)]
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # the parent of a dotted name is missing
+        return False
+
+
+def _compressbert(folder: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
     try:
         model = checkpoint.load(folder)
     except CompressbertError as error:
         raise Failed(_first_line(error)) from error
-    names = _accepted(model.network)
+    given = ("input_ids", "attention_mask", "token_type_ids")
+    accepted = inspect.signature(model.network.forward).parameters
     answers = []
     for batch in batches:
         with torch.inference_mode():
-            found = model(**{name: torch.from_numpy(batch[name]) for name in names})
+            found = model(**{name: torch.from_numpy(batch[name]) for name in given if name in accepted})
         answers.append((found.logits if "logits" in found else found[0]).float().numpy())
-    return answers
+    return Answers(answers, [list(model.tokenizer(*text)["input_ids"]) for text in texts])
 
 
-def _accepted(network: torch.nn.Module) -> list[str]:
-    given = ("input_ids", "attention_mask", "token_type_ids")
-    accepted = inspect.signature(network.forward).parameters
-    return [name for name in given if name in accepted]
-
-
-# Runs where this package cannot be imported; argv: folder, file of inputs, file for outputs, class, trust.
-_SCRIPT = """
-import sys, inspect
-sys.modules["compressbert"] = None
-import torch, transformers
-from safetensors.torch import load_file, save_file
-folder, inputs, outputs, name, trust = sys.argv[1:]
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
-network, info = getattr(transformers, name).from_pretrained(
-    folder, trust_remote_code=trust == "yes", dtype=torch.float32, output_loading_info=True,
-    local_files_only=True)
-wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
-if wrong:
-    sys.exit(f"keys do not fit: {wrong}")
-network.eval()
-tensors, answers = load_file(inputs), {}
-accepted = inspect.signature(network.forward).parameters
-for index in sorted({key.split(".")[0] for key in tensors}):
-    given = {key.split(".")[1]: value for key, value in tensors.items() if key.startswith(index + ".")}
-    with torch.inference_mode():
-        found = network(**{key: value for key, value in given.items() if key in accepted})
-    answers[index] = (found.logits if "logits" in found else found[0]).float().contiguous()
-save_file(answers, outputs)
-"""
-
-
-def _transformers(folder: Path, batches: Sequence[Inputs]) -> list[Array]:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+def _transformers(folder: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
+    config = read_config(folder)
     own_code = bool(config.get("auto_map"))
     if own_code:
         _require_known_code(folder)
@@ -106,23 +166,8 @@ def _transformers(folder: Path, batches: Sequence[Inputs]) -> list[Array]:
         name = with_head[0] if with_head else "AutoModel"
     else:
         name = (config.get("architectures") or ["AutoModel"])[0]
-    with tempfile.TemporaryDirectory() as scratch:
-        inputs, outputs = Path(scratch) / "inputs.safetensors", Path(scratch) / "outputs.safetensors"
-        flat = {f"{i:04}.{key}": value for i, batch in enumerate(batches) for key, value in batch.items()}
-        save_file(flat, inputs)
-        command = [sys.executable, "-c", _SCRIPT, str(folder.resolve()), str(inputs), str(outputs), name]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(Path(scratch) / "modules")}
-        try:
-            done = subprocess.run(
-                [*command, "yes" if own_code else "no"],
-                cwd=scratch, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise Failed(f"gave no answer in {_SECONDS} s") from error
-        if done.returncode:
-            raise Failed((done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1])
-        answers = load_file(outputs)
-    return [answers[key] for key in sorted(answers)]
+    command = _python("transformers_script.py", "transformers", "")
+    return _ask(command, folder, batches, texts, name, "yes" if own_code else "no")
 
 
 def _require_known_code(folder: Path) -> None:
@@ -137,63 +182,81 @@ def _require_known_code(folder: Path) -> None:
         raise Failed(f"{remote_code.FILE} is not what this version writes for this model, so it was not run")
 
 
-def _onnxruntime(file: Path, batches: Sequence[Inputs]) -> list[Array]:
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
+def _onnxruntime(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
+    return _ask(_python("onnxruntime_script.py", "onnxruntime", ""), file, batches, texts)
 
-    refusals = (
-        state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented,
-        state.NoSuchFile, state.RuntimeException,
-    )  # fmt: skip
+
+def _oldest_onnxruntime(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
+    command = _python("onnxruntime_script.py", "", "onnxruntime-oldest")
+    return _ask(command, file, batches, texts)
+
+
+def _openvino(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
+    command = _python("openvino_script.py", "openvino", "openvino")
+    return _ask(command, file, batches, texts)
+
+
+def _optimum(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
+    command = _python("optimum_script.py", "optimum.onnxruntime", "optimum")
+    home = home_of(file)
+    inside = file.relative_to(home).as_posix()
+    return _ask(command, home, batches, texts, f"ORTModel{_kind_of(home)}", inside)
+
+
+_JS_DTYPES = {"model.onnx": "fp32", "model_quantized.onnx": "q8"}  # the file names transformers.js asks for
+
+
+def _transformers_js(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
+    if file.parent.name != "onnx" or file.name not in _JS_DTYPES:
+        raise Absent("transformers.js reads onnx/model.onnx (fp32) and onnx/model_quantized.onnx (q8)")
+    folder = environments.find("transformers.js")
+    if folder is None:
+        raise Absent(f"not installed; {environments.how_to_get('transformers.js')}")
+    node = shutil.which("node")
+    if node is None:
+        raise Absent("node is not on PATH; install Node.js 20")
+    home = home_of(file)
+    name = f"AutoModel{_kind_of(home).replace('ForFeatureExtraction', '')}"
+    command = [node, str(SCRIPTS / "transformers_js_script.mjs")]
+    return _ask(command, home, batches, texts, name, _JS_DTYPES[file.name], str(folder))
+
+
+_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
+
+
+def _kind_of(home: Path) -> str:
+    """The end of the auto class of the model, by the class its config names."""
+    name = (read_config(home).get("architectures") or [""])[0]
+    return next((end for end in _HEADS if name.endswith(end)), "ForFeatureExtraction")
+
+
+def home_of(file: Path) -> Path:
+    """The folder with the config of a file: the nearest of the four above it, else its own."""
+    return next((place for place in file.parents[:4] if (place / "config.json").is_file()), file.parent)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's `config.json`; empty without one. Raises `Failed` if it is not JSON."""
+    file = folder / "config.json"
+    if not file.is_file():
+        return {}
     try:
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        names = [node.name for node in session.get_inputs()]
-        output = session.get_outputs()[0].name
-        return [session.run([output], {name: batch[name] for name in names})[0] for batch in batches]
-    except refusals as error:
-        raise Failed(_first_line(error)) from error
-
-
-def _optimum(file: Path, batches: Sequence[Inputs]) -> list[Array]:
-    try:
-        from optimum import onnxruntime as optimum
-    except (ImportError, AttributeError) as error:
-        raise Absent(f"optimum.onnxruntime cannot be imported: {_first_line(error)}") from error
-    home = file.parent.parent if file.parent.name == "onnx" else file.parent
-    config = json.loads((home / "config.json").read_text(encoding="utf-8"))
-    kind = (config.get("architectures") or [""])[0]
-    suffix = next((end for end in ("ForSequenceClassification", "ForMaskedLM") if kind.endswith(end)), None)
-    name = f"ORTModel{suffix or 'ForFeatureExtraction'}"
-    subfolder = "onnx" if home != file.parent else ""
-    try:
-        model = getattr(optimum, name).from_pretrained(home, subfolder=subfolder, file_name=file.name)
-        found = [model(**{key: torch.from_numpy(value) for key, value in batch.items()}) for batch in batches]
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise Failed(_first_line(error)) from error
-    return [(answer.logits if "logits" in answer else answer[0]).numpy() for answer in found]
-
-
-def _openvino(file: Path, batches: Sequence[Inputs]) -> list[Array]:
-    import openvino
-
-    try:
-        compiled = openvino.Core().compile_model(str(file), "CPU")
-        names = [port.get_any_name() for port in compiled.inputs]
-        return [np.array(compiled({name: batch[name] for name in names})[0]) for batch in batches]
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise Failed(_first_line(error)) from error
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Failed(f"config.json is not JSON: {error}") from error
+    return config
 
 
 def _first_line(error: Any) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.split(r"[\r\n]", str(error).strip(), maxsplit=1)[0] or type(error).__name__
 
 
-MODEL_FOLDER = (
-    Loader("compressbert", "compressbert", _compressbert),
-    Loader("transformers", "transformers", _transformers),
-)
+MODEL_FOLDER = (Loader("compressbert", _compressbert), Loader("transformers", _transformers))
 ONNX_FILE = (
-    Loader("onnxruntime", "onnxruntime", _onnxruntime),
-    Loader("optimum", "optimum", _optimum),
-    Loader("openvino", "openvino", _openvino),
+    Loader("onnxruntime", _onnxruntime),
+    Loader("oldest onnxruntime", _oldest_onnxruntime),
+    Loader("optimum", _optimum),
+    Loader("openvino", _openvino),
+    Loader("transformers.js", _transformers_js),
 )
+OPENVINO_FILE = (Loader("openvino", _openvino),)

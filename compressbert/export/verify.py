@@ -1,26 +1,40 @@
-"""Opens an artefact in every loader that is installed and compares what they answer."""
+"""Opens an artefact in every loader that is there and compares what they answer."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from compressbert.errors import InputError
-from compressbert.export import loaders
+from compressbert.export import layouts, loaders
+from compressbert.export.loaders import Answers, Failed, Loader, Text, home_of, read_config
 from compressbert.export.probes import Inputs, limits_from_config, probe_batches
 
 FP32_LIMIT = 1e-3  # largest |difference| / max(1, |value|) between loaders of one artefact
-INT8_LIMIT = 0.25  # of int8 ONNX files: other runtimes round activations in other places
+# int8: a difference in a float's last bit now and then becomes a whole rounding step, which moves single rows far;
+# a wrong graph moves most. So the root mean square of the differences is judged, over that of the values.
+INT8_LIMIT = 0.25
 
+Status = Literal["ok", "failed", "absent", "unfit"]
 Array = NDArray[np.float32]
+
+# What tokenizers disagree on: case, accents, scripts without spaces, punctuation, unknown signs, pairs.
+TEXTS: tuple[Text, ...] = (
+    ("The film was good.",),
+    ("Ünïcode – a naïve CAFÉ, 第一 部!",),
+    ("don't #hashtag\t42.5%  ☃",),
+    ("A man is eating.", "Someone eats food."),
+    ("", "only the second"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,105 +43,191 @@ class LoaderCheck:
 
     Attributes:
         loader: Its name; with the file's name where a folder holds several.
-        status: ok, failed (did not open, or answered differently), or absent (not installed).
-        max_difference: Largest |difference| / max(1, |value|) to the first loader of the artefact, on real
-            tokens; None for the first one and for loaders that gave nothing.
-        detail: A reason or a version.
+        status: ok, failed (did not open, or answered differently), absent (not installed), or unfit (the folder is
+            not laid out for this loader, and was not meant to be).
+        max_difference: Largest |difference| / max(1, |value|) to the first loader of the artefact, on real tokens;
+            for int8 files the root mean square of the differences over that of the values. None for the first
+            loader and for those that gave nothing.
+        detail: The loader's version, or a reason.
     """
 
     loader: str
-    status: Literal["ok", "failed", "absent"]
+    status: Status
     max_difference: float | None
     detail: str
 
 
 def verify(folder: Path) -> list[LoaderCheck]:
-    """Open a model folder, an export folder or an .onnx file in every loader present.
+    """Open a model folder, an export folder, an .onnx file or an IR in every loader present.
 
-    Model folders: compressbert and plain transformers (in a process of its own, without this package; code
-    in the folder runs only if it is exactly what this package writes). ONNX files: onnxruntime, optimum and
-    OpenVINO.
+    Every loader but compressbert itself runs in a process of its own, where need be in an environment of its own
+    (`environments.py`). Code in a model folder runs only if it is exactly what this package writes. Servers are
+    not run: their rules about names and files are checked, which the loader's name says (layout).
 
     Raises:
         InputError: There is nothing to open.
     """
     folder = Path(folder)
-    files = (
-        [folder]
-        if folder.suffix == ".onnx"
-        else [*sorted(folder.glob("onnx/*.onnx")), *sorted(folder.glob("*.onnx"))]
-    )
-    checks: list[LoaderCheck] = []
-    if (folder / "config.json").is_file() and list(folder.glob("*.safetensors")):
-        checks += _compare(loaders.MODEL_FOLDER, folder, _probes(folder), "", FP32_LIMIT)
-    for file in files:
-        limit = INT8_LIMIT if _is_int8(file) else FP32_LIMIT
-        label = f" ({file.name})" if len(files) > 1 else ""
-        checks += _compare(loaders.ONNX_FILE, file, _probes(_home(file)), label, limit)
-    if not checks:
+    checks = [*_model_folder(folder), *_graph_files(folder), *_servers(folder)]
+    if all(check.status == "unfit" for check in checks):
         raise InputError(
-            f"There is neither a model nor an .onnx file in {folder}.",
+            f"There is neither a model nor an .onnx or OpenVINO file in {folder}.",
             hint="Give a model folder, an export folder or an .onnx file.",
         )
     return checks
 
 
-def _home(file: Path) -> Path:
-    """The folder with the config of an .onnx file: its own or the one above."""
-    return next((place for place in file.parents[:2] if (place / "config.json").is_file()), file.parent)
+def _model_folder(folder: Path) -> list[LoaderCheck]:
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        return []
+    return _compare(loaders.MODEL_FOLDER, folder, folder, "", int8=False)
 
 
-def _probes(folder: Path) -> list[Inputs]:
-    file = folder / "config.json"
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    return probe_batches(limits_from_config(config), names)[:-1]  # the longest adds nothing here
+def _graph_files(folder: Path) -> Iterator[LoaderCheck]:
+    """Checks of every .onnx file and IR of a folder, or of the one file given."""
+    patterns = ("onnx/*.onnx", "*.onnx", f"{layouts.REPOSITORY}/*/*/*.onnx", "openvino_model*.xml")
+    files = (
+        [folder] if folder.is_file() else [path for glob in patterns for path in sorted(folder.glob(glob))]
+    )
+    for file in files:
+        label = f" ({file.name})" if len(files) > 1 else ""
+        is_onnx = file.suffix == ".onnx"
+        yield from _compare(
+            loaders.ONNX_FILE if is_onnx else loaders.OPENVINO_FILE,
+            file,
+            home_of(file),
+            label,
+            int8=is_onnx and _is_int8(file),
+        )
+
+
+def _servers(folder: Path) -> Iterator[LoaderCheck]:
+    """Layout rules of servers, for folders that are exports."""
+    if folder.is_file():
+        return
+    target = _target(folder)
+    repository = folder / layouts.REPOSITORY
+    if list(folder.glob("*.onnx")) or list(folder.glob("onnx/*.onnx")):
+        yield _layout(
+            "text-embeddings-inference", lambda: layouts.tei_problems(folder), meant=target == "tei"
+        )
+    if repository.is_dir():
+        yield _layout("triton", lambda: layouts.triton_problems(repository), meant=True)
+    elif target == "triton":
+        yield LoaderCheck("triton (layout)", "failed", None, f"{layouts.REPOSITORY}/ is missing")
+
+
+def _layout(name: str, problems: Callable[[], list[str]], *, meant: bool) -> LoaderCheck:
+    try:
+        found = problems()
+    except (DecodeError, ValueError) as error:  # a damaged .onnx, JSON that is none
+        return LoaderCheck(f"{name} (layout)", "failed", None, f"unreadable: {error}")
+    if not found:
+        return LoaderCheck(f"{name} (layout)", "ok", None, "names, files and tensors; no server was run")
+    return LoaderCheck(f"{name} (layout)", "failed" if meant else "unfit", None, "\n".join(found))
+
+
+def _target(folder: Path) -> str:
+    """What an export says it was made for."""
+    file = folder / "result.json"
+    if not file.is_file():
+        return ""
+    export = json.loads(file.read_text(encoding="utf-8")).get("config", {}).get("export", {})
+    return str(export.get("target", ""))
 
 
 def _is_int8(file: Path) -> bool:
-    nodes = onnx.load(str(file), load_external_data=False).graph.node
-    return any(
-        node.op_type in ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul") for node in nodes
+    try:
+        nodes = onnx.load(str(file), load_external_data=False).graph.node
+    except DecodeError:
+        return False  # damaged: the loaders will say so
+    integer = (
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
+        "QLinearMatMul",
+        "QuantizeLinear",
     )
+    return any(node.op_type in integer for node in nodes)
 
 
-def _compare(
-    tried: Sequence[loaders.Loader], path: Path, batches: Sequence[Inputs], label: str, limit: float
-) -> list[LoaderCheck]:
+def _probes(home: Path) -> list[Inputs]:
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return probe_batches(limits_from_config(read_config(home)), names)[:-1]  # the longest adds nothing here
+
+
+def _reference_tokens(home: Path) -> list[list[int]] | None:
+    """Token ids of the texts by the folder's own `tokenizer.json`; None where there is none."""
+    file = home / "tokenizer.json"
+    if not file.is_file():
+        return None
+    tokenizer = Tokenizer.from_file(str(file))
+    return [tokenizer.encode(text[0], text[1] if len(text) > 1 else None).ids for text in TEXTS]
+
+
+def _compare(tried: Sequence[Loader], path: Path, home: Path, label: str, *, int8: bool) -> list[LoaderCheck]:
+    try:
+        batches = _probes(home)
+    except Failed as reason:
+        raise InputError(f"{home}: {reason}", hint="Restore the folder's config.json.") from reason
+    tokens = _reference_tokens(home)
     checks: list[LoaderCheck] = []
-    first: list[Array] | None = None
+    first: Answers | None = None
     for loader in tried:
         name = loader.name + label
-        if importlib.util.find_spec(loader.package) is None:
-            checks.append(LoaderCheck(name, "absent", None, f"{loader.package} is not installed"))
-            continue
         try:
-            answers = loader.run(path, batches)
+            answers = loader.run(path, batches, TEXTS if tokens else ())
         except loaders.Absent as reason:
             checks.append(LoaderCheck(name, "absent", None, str(reason)))
-        except loaders.Failed as reason:
+        except Failed as reason:
             checks.append(LoaderCheck(name, "failed", None, str(reason)))
         else:
-            checks.append(_judge(name, batches, answers, first, limit))
+            checks.append(_judge(name, batches, answers, first, tokens, int8=int8))
             first = first or answers
     return checks
 
 
 def _judge(
-    name: str, batches: Sequence[Inputs], answers: list[Array], first: list[Array] | None, limit: float
+    name: str,
+    batches: Sequence[Inputs],
+    answers: Answers,
+    first: Answers | None,
+    tokens: list[list[int]] | None,
+    *,
+    int8: bool,
 ) -> LoaderCheck:
-    if not all(np.isfinite(answer).all() for answer in answers):
+    outputs = answers.outputs
+    if not all(np.isfinite(output).all() for output in outputs):
         return LoaderCheck(name, "failed", None, "an output is not finite")
+    wrong = [
+        text
+        for text, ours, theirs in zip(TEXTS, answers.tokens or (), tokens or (), strict=False)
+        if ours != theirs
+    ]
+    if wrong:
+        return LoaderCheck(name, "failed", None, f"tokenizes {' + '.join(map(repr, wrong[0]))} differently")
     if first is None:
-        return LoaderCheck(name, "ok", None, "")
-    if [answer.shape for answer in answers] != [answer.shape for answer in first]:
-        return LoaderCheck(name, "failed", None, f"outputs of shape {answers[0].shape}, not {first[0].shape}")
-    worst = 0.0
-    for batch, ours, theirs in zip(batches, answers, first, strict=True):
-        difference = np.abs(ours - theirs) / np.maximum(1, np.abs(theirs))
-        if difference.ndim == 3:
-            difference = difference[batch["attention_mask"] == 1]
-        worst = max(worst, float(difference.max()))
-    if worst <= limit:
-        return LoaderCheck(name, "ok", worst, "")
-    return LoaderCheck(name, "failed", worst, f"differs by more than {limit:g}")
+        return LoaderCheck(name, "ok", None, answers.version)
+    if [output.shape for output in outputs] != [output.shape for output in first.outputs]:
+        shapes = f"outputs of shape {outputs[0].shape}, not {first.outputs[0].shape}"
+        return LoaderCheck(name, "failed", None, shapes)
+    pairs = [_real_tokens(*each) for each in zip(batches, outputs, first.outputs, strict=True)]
+    ours, theirs = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    difference, limit = _difference(ours, theirs, int8=int8), INT8_LIMIT if int8 else FP32_LIMIT
+    if difference <= limit:
+        return LoaderCheck(name, "ok", difference, answers.version)
+    return LoaderCheck(name, "failed", difference, f"differs by more than {limit:g}")
+
+
+def _real_tokens(batch: Inputs, ours: Array, theirs: Array) -> tuple[Array, Array]:
+    """Outputs per token without padding, which is nobody's output; outputs per text as they are."""
+    if ours.ndim < 3:
+        return ours, theirs
+    real = batch["attention_mask"] == 1
+    return ours[real], theirs[real]
+
+
+def _difference(ours: Array, theirs: Array, *, int8: bool) -> float:
+    if int8:
+        return float(np.sqrt(np.square(ours - theirs).mean() / np.square(theirs).mean()))
+    return float((np.abs(ours - theirs) / np.maximum(1, np.abs(theirs))).max())

@@ -165,6 +165,15 @@ def _write_companions(model: Model, folder: Path) -> None:
         backend.no_padding()
     with quiet():
         model.tokenizer.save_pretrained(folder)
+    _name_tokenizer_for_all(folder / "tokenizer_config.json")
+
+
+def _name_tokenizer_for_all(file: Path) -> None:
+    """Call a tokenizer that is all in `tokenizer.json` by the name that transformers 4, 5 and .js know."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

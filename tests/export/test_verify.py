@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,30 +15,115 @@ from onnx import numpy_helper
 from compressbert import save
 from compressbert.config.schema import ExportConfig
 from compressbert.errors import InputError
-from compressbert.export.verify import verify
+from compressbert.export import environments
+from compressbert.export.verify import LoaderCheck, verify
 from compressbert.export.write import export_onnx
 from compressbert.model.remote_code import FILE
 from tests.export.stand import tiny_model, uneven_model
+
+
+@pytest.fixture(autouse=True)
+def loaders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of environments, whatever this machine has."""
+    monkeypatch.setenv("COMPRESSBERT_LOADERS", str(tmp_path / "loaders"))
+    return tmp_path / "loaders"
+
+
+def fake_environment(folder: Path, program: str) -> None:
+    """An environment whose interpreter is a shell script."""
+    python = folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    (folder / environments.STAMP).touch()
 
 
 def statuses(folder: Path) -> dict[str, str]:
     return {check.loader: check.status for check in verify(folder)}
 
 
+def check_of(loader: str, folder: Path) -> LoaderCheck:
+    (check,) = [check for check in verify(folder) if check.loader == loader]
+    return check
+
+
 def test_an_export_folder_opens_in_onnxruntime(tmp_path: Path) -> None:
     export_onnx(uneven_model("bert"), tmp_path / "out", ExportConfig(precision="both"))
     found = statuses(tmp_path / "out")
     assert found["onnxruntime (model.onnx)"] == found["onnxruntime (model_quantized.onnx)"] == "ok"
-    assert not any(loader.startswith("transformers") for loader in found)
+    assert "transformers" not in found
     assert statuses(tmp_path / "out/onnx/model.onnx")["onnxruntime"] == "ok"
 
 
-def test_what_is_not_installed_is_listed_as_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else object())
+def test_what_is_not_installed_is_listed_as_absent_with_how_to_get_it(tmp_path: Path) -> None:
     export_onnx(tiny_model("bert"), tmp_path / "out", ExportConfig())
-    (check,) = [check for check in verify(tmp_path / "out") if check.loader == "openvino"]
-    assert (check.status, check.max_difference) == ("absent", None)
-    assert "openvino" in check.detail
+    found = {check.loader: check for check in verify(tmp_path / "out")}
+    for loader, name in (
+        ("oldest onnxruntime", "onnxruntime-oldest"),
+        ("optimum", "optimum"),
+        ("transformers.js", "transformers.js"),
+    ):
+        assert (found[loader].status, found[loader].max_difference) == ("absent", None)
+        assert f"python -m compressbert.export.environments {name}" in found[loader].detail
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_an_environment_that_broke_fails_with_the_end_of_what_it_said(tmp_path: Path, loaders: Path) -> None:
+    export_onnx(tiny_model("bert"), tmp_path / "out", ExportConfig())
+    fake_environment(
+        loaders / "optimum", "echo first >&2; echo 'ImportError: libfoo.so is missing' >&2; exit 1"
+    )
+    check = check_of("optimum", tmp_path / "out")
+    assert (check.status, check.detail) == ("failed", "first\nImportError: libfoo.so is missing")
+    (loaders / "optimum" / "bin" / "python").unlink()
+    check = check_of("optimum", tmp_path / "out")
+    assert check.status == "failed"
+    assert "cannot be started" in check.detail
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_a_loader_that_crashes_or_writes_nonsense_fails(tmp_path: Path, loaders: Path) -> None:
+    export_onnx(tiny_model("bert"), tmp_path / "out", ExportConfig())
+    fake_environment(loaders / "optimum", "kill -SEGV $$")
+    fake_environment(loaders / "onnxruntime-oldest", 'echo nonsense > "$5"')
+    found = {check.loader: check for check in verify(tmp_path / "out")}
+    assert (found["optimum"].status, found["optimum"].detail) == ("failed", "ended by signal 11")
+    assert found["oldest onnxruntime"].status == "failed"
+    assert "no readable answer" in found["oldest onnxruntime"].detail
+
+
+def test_without_node_transformers_js_is_absent(
+    tmp_path: Path, loaders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_onnx(tiny_model("bert"), tmp_path / "out", ExportConfig())
+    (loaders / "transformers.js").mkdir(parents=True)
+    (loaders / "transformers.js" / environments.STAMP).touch()
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    check = check_of("transformers.js", tmp_path / "out")
+    assert (check.status, check.detail) == ("absent", "node is not on PATH; install Node.js 20")
+
+
+def test_an_unfinished_environment_is_absent(tmp_path: Path, loaders: Path) -> None:
+    export_onnx(tiny_model("bert"), tmp_path / "out", ExportConfig())
+    (loaders / "optimum" / "bin").mkdir(parents=True)
+    assert check_of("optimum", tmp_path / "out").status == "absent"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_answers_and_tokens_that_differ_fail(tmp_path: Path, loaders: Path) -> None:
+    folder = tmp_path / "out"
+    file = export_onnx(tiny_model("bert"), folder, ExportConfig()).files["fp32"]
+    other = tmp_path / "other.onnx"
+    proto = onnx.load(str(file))
+    (bias,) = [tensor for tensor in proto.graph.initializer if tensor.name == "classifier.bias"]
+    bias.raw_data = (numpy_helper.to_array(bias) + np.float32(0.01)).tobytes()
+    onnx.save(proto, str(other))
+    script = f'shift 3; exec "{sys.executable}" "$SCRIPT" {other} "$@"'
+    fake_environment(loaders / "onnxruntime-oldest", f'SCRIPT="$2"; {script}')
+    check = check_of("oldest onnxruntime", folder)
+    assert (check.status, check.detail) == ("failed", "differs by more than 0.001")
+    assert check.max_difference is not None
+    assert 0.001 < check.max_difference <= 0.011
 
 
 def test_a_damaged_file_fails(tmp_path: Path) -> None:
@@ -43,9 +131,15 @@ def test_a_damaged_file_fails(tmp_path: Path) -> None:
     proto = onnx.load(str(file))
     proto.graph.node[5].op_type = "NoSuchOperator"
     onnx.save(proto, str(file))
-    (check,) = [check for check in verify(file) if check.loader == "onnxruntime"]
+    check = check_of("onnxruntime", file)
     assert check.status == "failed"
     assert "NoSuchOperator" in check.detail
+    assert "Traceback" not in check.detail
+    file.write_bytes(file.read_bytes()[:-1000])
+    found = {check.loader: check for check in verify(tmp_path / "out")}
+    assert found["onnxruntime"].status == "failed"
+    assert "model.onnx" in found["onnxruntime"].detail
+    assert found["text-embeddings-inference (layout)"].status == "failed"
 
 
 def test_a_file_that_answers_nan_fails(tmp_path: Path) -> None:
@@ -62,7 +156,7 @@ def test_a_model_folder_with_code_opens_in_plain_transformers(tmp_path: Path) ->
     assert (tmp_path / "model" / FILE).is_file()
     ours, theirs = verify(tmp_path / "model")
     assert (ours.loader, ours.status) == ("compressbert", "ok")
-    assert (theirs.loader, theirs.status, theirs.detail) == ("transformers", "ok", "")
+    assert (theirs.loader, theirs.status, theirs.detail) == ("transformers", "ok", version("transformers"))
     assert theirs.max_difference is not None
     assert theirs.max_difference < 1e-6
 
@@ -80,5 +174,12 @@ def test_code_that_was_changed_is_not_run(tmp_path: Path) -> None:
 
 
 def test_nothing_to_open(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"neither a model nor an \.onnx file"):
+    with pytest.raises(InputError, match=r"neither a model nor an \.onnx or OpenVINO file"):
         verify(tmp_path)
+
+
+def test_a_config_that_is_no_json_is_an_input_error(tmp_path: Path) -> None:
+    export_onnx(tiny_model("bert"), tmp_path / "out", ExportConfig())
+    (tmp_path / "out" / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json is not JSON"):
+        verify(tmp_path / "out")

@@ -1,0 +1,36 @@
+"""Opens an export folder in optimum's ORTModel. See the package's text for the arguments.
+
+The options are the class and the path of the .onnx file inside the folder.
+"""
+
+import json
+import sys
+from importlib.metadata import version
+
+import torch
+from optimum import onnxruntime as optimum
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+
+def main(folder: str, inputs: str, outputs: str, name: str, path: str) -> None:
+    """Run every batch and tokenize every text with the tokenizer of that environment's transformers."""
+    subfolder, _, file_name = path.rpartition("/")
+    model = getattr(optimum, name).from_pretrained(
+        folder, subfolder=subfolder, file_name=file_name, local_files_only=True
+    )
+    tensors, answers = load_file(inputs), {}
+    for batch in sorted({key.split(".")[0] for key in tensors}):
+        given = {key.split(".")[1]: value for key, value in tensors.items() if key.startswith(f"{batch}.")}
+        found = model(**given)
+        answers[batch] = (found.logits if "logits" in found else found[0]).float().contiguous()
+    with safe_open(inputs, "pt") as file:
+        texts = json.loads(file.metadata()["texts"])
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    for index, text in enumerate(texts):
+        answers[f"text.{index:04}"] = torch.tensor(tokenizer(*text)["input_ids"])
+    save_file(answers, outputs, metadata={"version": version("optimum-onnx")})
+
+
+main(*sys.argv[1:])
