@@ -54,6 +54,9 @@ Set = Annotated[
 Output = Annotated[str | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder if it exists.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done and touch nothing.")]
+Junit = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the gates as JUnit XML, one case each.")
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Model folder, export folder or .onnx file.")]
 
 _COMMON: dict[str, tuple[Any, str, str]] = {

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from compressbert.cli.console import Screen
-from compressbert.cli.options import DryRun, NeededConfig, Output, Set
+from compressbert.cli.options import DryRun, Junit, NeededConfig, Output, Set
 
 Force = Annotated[
     list[str] | None,
@@ -28,17 +28,23 @@ def run(
     force: Force = None,
     from_step: FromStep = None,
     only: Only = None,
+    junit: Junit = None,
     dry_run: DryRun = False,
 ) -> int:
     """Run a pipeline: its steps, their report, its gates.
 
     What is done and unchanged is skipped; the same command resumes a killed run. Exit code 1: a gate failed.
+    The report is appended to the file that GITHUB_STEP_SUMMARY names, where that is set.
 
     Example: compressbert run pipeline.yaml
     """
     from compressbert.cli.inputs import checked, checked_names, read_document
+    from compressbert.cli.outlets import leave_for_ci
     from compressbert.pipeline.plan import plan
+    from compressbert.report.junit import check_target
 
+    if junit is not None:
+        check_target(junit)
     choice: dict[str, Any] = {"force": tuple(force or ()), "from_step": from_step, "only": only}
     document = read_document(config, overrides, {"--output": ("output", output)})
     settings = checked_names(document)
@@ -50,7 +56,10 @@ def run(
         return 0
     from compressbert.pipeline.run import run as run_pipeline
 
-    return _show_result(screen, run_pipeline(settings, **choice))
+    result = run_pipeline(settings, **choice)
+    leave_for_ci(result.report, junit, settings.gates.on_uncertain)
+    _show_result(screen, result)
+    return result.exit_code
 
 
 def _show_plan(screen: Screen, planned: Any) -> None:
@@ -76,7 +85,7 @@ def _show_plan(screen: Screen, planned: Any) -> None:
     screen.show(document, plan_table(document))
 
 
-def _show_result(screen: Screen, result: Any) -> int:
+def _show_result(screen: Screen, result: Any) -> None:
     from rich.text import Text
 
     from compressbert.report.terminal import render
@@ -92,5 +101,3 @@ def _show_result(screen: Screen, result: Any) -> int:
     page = result.folder / "report.html"
     where = [Text(f"\nreport: {page}")] if page.is_file() else []
     screen.show(document, render(result.report), *where)
-    code: int = result.exit_code
-    return code

@@ -114,6 +114,9 @@ def _annotation_at(schema: type[BaseModel], location: KeyPath) -> Any:
     for part in location:
         if isinstance(part, int):  # a list item: the model inside is found through the list's annotation
             continue
+        if get_origin(annotation) is dict:  # keys of the user's own
+            annotation = get_args(annotation)[1]
+            continue
         owner = model_in(annotation)
         fields = {field.alias or name: field for name, field in owner.model_fields.items()} if owner else {}
         if part not in fields:

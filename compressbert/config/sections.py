@@ -146,6 +146,12 @@ class BenchmarkSettings(Settings):
     )
 
 
+class SliceGates(Settings):
+    """Limits on one slice of the validation rows."""
+
+    max_quality_drop: Annotated[float, Field(ge=0)] = Field(description="Metric points lost on this slice.")
+
+
 class Gates(Settings):
     """Limits a pipeline's last row must keep."""
 
@@ -174,9 +180,15 @@ class Gates(Settings):
     max_slice_drop: Annotated[float, Field(ge=0)] | None = Field(
         None, description="Metric points lost on any slice."
     )
+    slices: dict[str, SliceGates] = Field(
+        default_factory=dict, description="Limits of single slices by name, such as label=negative."
+    )
     on_uncertain: Literal["fail", "warn", "measure-more"] = Field(
         "warn",
-        description="What a cannot-tell does: fail or pass with a warning, or buy more rounds first.",
+        description="What a cannot-tell does: fail, pass with a warning, or measure once more and then warn.",
+    )
+    measure_more_seconds: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="Most time that measure-more spends on further rounds."
     )
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from compressbert.results.hashing import sha256_json
 from compressbert.results.record import Environment
 
 PACKAGES = (
@@ -43,6 +44,15 @@ def environment() -> Environment:
         isa=tuple(name for name in ISA if name in flags),
         cores=_cores(),
     )
+
+
+def fingerprint(machine: Environment) -> str:
+    """What two machines must share for milliseconds of one to be compared with those of the other.
+
+    The processor, its instructions and the cores in use. Versions of packages are left out: that a new version is
+    slower is what a limit on milliseconds is there to find.
+    """
+    return sha256_json([machine.cpu, machine.isa, machine.cores])[:12]
 
 
 def _versions() -> dict[str, str]:

@@ -69,6 +69,8 @@ class LatencyCell(Record):
     p50_ms: float
     p95_ms: float
     p99_ms: float | None = None
+    p95_low: float | None = Field(None, description="95 % interval of p95_ms, in milliseconds.")
+    p95_high: float | None = None
     low: float = Field(description="95 % interval of the median, in milliseconds.")
     high: float
     runs: int
@@ -180,6 +182,14 @@ class Flip(Record):
     candidate_margin: float
 
 
+class Need(Record):
+    """What a gate that cannot tell lacks."""
+
+    what: Literal["rows", "rounds"]
+    now: int | None = Field(description="How many there are; None where that is not known.")
+    about: int | None = Field(description="How many would tell, roughly; None where no number would.")
+
+
 class ReportGate(Record):
     """A gate's verdict."""
 
@@ -190,6 +200,7 @@ class ReportGate(Record):
     high: float | None
     verdict: Literal["pass", "fail", "cannot-tell"]
     reason: str = ""
+    need: Need | None = Field(None, description="For cannot-tell: what would tell, where more data would.")
 
 
 class ReportRow(Record):

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -82,6 +83,25 @@ def test_the_report_and_the_gates_code(monkeypatch: pytest.MonkeyPatch, pipeline
     document = json.loads(invoke("run", pipeline, "--json").stdout)
     assert (document["exit_code"], document["ran"], document["skipped"]) == (code, ["prune"], ["export"])
     assert document["report"]["rows"][1]["bytes_on_disk"] == 4_200_000
+
+
+def test_gates_are_left_for_the_ci_system(monkeypatch: pytest.MonkeyPatch, pipeline: Path) -> None:
+    place = pipeline.parent
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
+    stand_in(monkeypatch, "compressbert.pipeline.run", run=lambda config, **choice: Ran(1, place / "run"))
+    result = invoke("run", pipeline, "--junit", place / "out" / "gates.xml")
+    assert result.exit_code == 1
+    case = ElementTree.parse(place / "out" / "gates.xml").find("testsuite/testcase")
+    assert case is not None
+    assert (case.get("name"), case.find("failure") is not None) == ("min_speedup", True)
+    assert (place / "summary.md").read_text().count("## Gates") == 1
+
+
+def test_a_junit_file_that_cannot_be_written_stops_before_any_work(pipeline: Path) -> None:
+    result = invoke("run", pipeline, "--junit", pipeline.parent)
+    assert result.exit_code == 2
+    assert "it is a folder" in result.stderr
+    assert not (pipeline.parent / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,8 @@ def test_gates_decide_the_exit_code(copied: Path) -> None:
     assert (passed.exit_code, failed.exit_code) == (0, 1)
     assert passed.ran == failed.ran == ()
     assert [gate.verdict for gate in failed.report.gates] == ["fail"]
+    assert failed.report.rows == passed.report.rows  # the same figures: other limits measure nothing again
+    assert failed.report.config["gates"]["max_megabytes"] == 1e-6
 
 
 def test_a_tree_starts_two_branches_from_one_step(tmp_path: Path) -> None:
