@@ -48,6 +48,11 @@ class DataConfig(Settings):
     validation: str | None = Field(None, description="Validation file, or a split's name of a hub data set.")
     columns: Columns = Field(default_factory=Columns, description="Column names; guessed when unset.")
     labels: tuple[str, ...] | None = Field(None, description="Label names in the order of their ids.")
+    metric: str | None = Field(
+        None,
+        description="The metric the task is judged by, such as f1; default: GLUE's for a set of GLUE, else "
+        "accuracy, pearson, micro_f1 or masked_accuracy.",
+    )
     max_length: Positive = Field(
         128, description="Longest sequence in word pieces; longer rows are cut and counted."
     )

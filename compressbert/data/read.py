@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compressbert import progress
+from compressbert.config.problems import suggestion
 from compressbert.config.schema import DataConfig
 from compressbert.data.columns import ColumnNames, choose_columns
 from compressbert.data.diagnose import find_fault
@@ -95,6 +96,24 @@ def label_names_of(config: DataConfig) -> tuple[str, ...]:
     table = _table(config, name)
     columns = choose_columns(config.columns, table.rows.column_names, label=True, where=table.name)
     return LabelColumn(table, str(columns.label), config.task).settle(config.labels, None)
+
+
+def column_values(config: DataConfig, name: SplitName, column: str) -> list[Any]:
+    """Any column of a split as it stands in the file, in the order of `read_split`'s rows.
+
+    Raises:
+        ConfigError: There is no such column.
+    """
+    table = _table(config, name)
+    known = table.rows.column_names
+    if column not in known:
+        raise ConfigError(
+            f"{table.name} has no column {column!r}{suggestion(column, known)}",
+            hint=f"Its columns: {', '.join(known)}.",
+        )
+    limit = config.max_train_rows if name == "train" else config.max_validation_rows
+    values: list[Any] = table.rows.with_format(None)[column][:limit]
+    return list(values)
 
 
 def _names(config: DataConfig, label: LabelColumn, name: str, model: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,9 +1,7 @@
-"""Quality of an artefact on labelled data, and what a candidate lost against its baseline."""
+"""Quality of an artefact on labelled data."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +14,15 @@ from safetensors.numpy import load_file, save_file
 from compressbert.data.batches import ordered_batches
 from compressbert.errors import InputError, WorkError
 from compressbert.measure.runners import Runner
-from compressbert.measure.statistics import mcnemar_exact, metric_interval, paired_bootstrap
+from compressbert.measure.statistics import Floats, interval, resampled_sums
+from compressbert.measure.unseen import prior_alone
 from compressbert.progress import track
-from compressbert.results.measured import Comparison
-from compressbert.results.record import Interval, MetricResult
+from compressbert.results.record import MetricResult
 from compressbert.tasks.base import Task
 from compressbert.tasks.metrics import Metric
 
 if TYPE_CHECKING:
     from compressbert.data.encode import Encoded
-    from compressbert.data.read import Split
 
 Logits = NDArray[np.float32]
 
@@ -92,16 +89,23 @@ def quality_of(logits: Logits, labels: NDArray[Any], task: Task) -> Quality:
             f"{len(bad)} of {len(logits)} rows have logits that are not numbers, the first is row {bad[0]}.",
             hint="The weights hold NaN or infinity: train with a lower learning rate, or in fp32.",
         )
+    shared: dict[Any, tuple[Floats, Floats]] = {}  # metrics with the same statistics share their resamples
     results = {}
     for metric in task.metrics:
-        found = metric_interval(metric, _statistics(metric, logits, labels, task))
+        if metric.statistics not in shared:
+            table = statistics_of(metric, logits, labels, task)
+            (sums,) = resampled_sums(table, prior=prior_alone(metric, labels, task))
+            shared[metric.statistics] = table.sum(axis=0), sums
+        total, sums = shared[metric.statistics]
+        found = interval(float(metric.value(total)), metric.value(sums))
         results[metric.name] = MetricResult(
             **found.model_dump(), direction=metric.direction, examples=len(labels)
         )
     return Quality(logits=logits, results=results)
 
 
-def _statistics(metric: Metric, logits: Logits, labels: NDArray[Any], task: Task) -> NDArray[np.float64]:
+def statistics_of(metric: Metric, logits: Logits, labels: NDArray[Any], task: Task) -> Floats:
+    """Per-row statistics (N, k) of a metric of the task."""
     if task.kind != "masked-lm":
         return metric.statistics(logits, labels)
     columns = np.hsplit(logits.astype(np.float64), len(task.metrics))
@@ -116,97 +120,6 @@ def predictions(logits: Logits, task: Task) -> NDArray[Any] | None:
     if task.kind == "multi-label":
         return np.asarray(logits > 0, dtype=np.int64)
     return None
-
-
-def compare(baseline: Quality, candidate: Quality, labels: NDArray[Any], task: Task) -> Comparison:
-    """What ``candidate`` lost against ``baseline`` in the task's primary metric, on the same rows.
-
-    The drop is in units of the metric and positive for a loss; retained is a fraction, 1 for no loss,
-    whether higher or lower is better. Raises InputError if the two were not run on the same rows.
-    """
-    if not len(baseline.logits) == len(candidate.logits) == len(labels):
-        raise InputError(
-            f"A comparison needs the same rows: the baseline has {len(baseline.logits)}, the candidate "
-            f"{len(candidate.logits)}, and there are {len(labels)} labels.",
-            hint="Evaluate both on the same data.",
-        )
-    metric = next(metric for metric in task.metrics if metric.name == task.primary_metric)
-    before, after = (_statistics(metric, quality.logits, labels, task) for quality in (baseline, candidate))
-    if metric.direction == "higher":
-        difference, retained = paired_bootstrap(metric, before, after)
-        # 0 - x and not -x, so that no loss is not written as -0.0
-        drop = Interval(value=0 - difference.value, low=0 - difference.high, high=0 - difference.low)
-    else:
-        drop, _ = paired_bootstrap(metric, before, after)
-        _, retained = paired_bootstrap(metric, after, before)
-    old, new = predictions(baseline.logits, task), predictions(candidate.logits, task)
-    flips = p = None
-    if old is not None and new is not None:
-        changed = (old != new).reshape(len(old), -1).any(axis=1)
-        flips = tuple(int(row) for row in np.flatnonzero(changed))
-        if old.ndim == 1:
-            p = mcnemar_exact(old == labels, new == labels)
-    return Comparison(metric=metric.name, retained=retained, drop=drop, flips=flips, mcnemar_p=p)
-
-
-def margins(logits: Logits, task: Task) -> NDArray[np.float64]:
-    """How sure each row of logits (N, C) is, as (N,): best minus second best; multi-label: nearest to 0."""
-    values = logits.astype(np.float64)
-    if task.kind == "multi-label":
-        nearest: NDArray[np.float64] = np.abs(values).min(axis=1)
-        return nearest
-    ordered = np.sort(values, axis=1)
-    difference: NDArray[np.float64] = ordered[:, -1] - ordered[:, -2]
-    return difference
-
-
-def write_flips(
-    path: Path, comparison: Comparison, *, baseline: Quality, candidate: Quality, split: Split, task: Task
-) -> None:
-    """Write one JSON line per flipped row: its number, text, label, both predictions by name and their
-    margins.
-
-    The flip in which the candidate is surest comes first.
-    """
-    old, new = predictions(baseline.logits, task), predictions(candidate.logits, task)
-    if old is None or new is None or comparison.flips is None:
-        raise InputError(f"A {task.kind} task has no labels that could flip.")
-    before, after = margins(baseline.logits, task), margins(candidate.logits, task)
-    names = task.label_names
-    ordered = sorted(comparison.flips, key=lambda row: (-after[row], row))
-    lines = (
-        {
-            "row": row,
-            **_named(split.rows[row], names),
-            "baseline": _decision(old[row], names),
-            "candidate": _decision(new[row], names),
-            "baseline_margin": round(float(before[row]), 4),
-            "candidate_margin": round(float(after[row]), 4),
-        }
-        for row in ordered
-    )
-    _write_lines(path, lines)
-
-
-def _decision(decided: Any, names: tuple[str, ...]) -> str | list[str]:
-    if np.ndim(decided) == 0:
-        return names[int(decided)]
-    return [name for name, chosen in zip(names, decided, strict=True) if chosen]
-
-
-def _named(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    shown = {key: row[key] for key in ("text", "text_pair", "label") if key in row}
-    if isinstance(shown.get("label"), int):
-        shown["label"] = names[shown["label"]]
-    return shown
-
-
-def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    temporary.replace(path)
 
 
 def save_predictions(path: Path, logits: Logits, labels: NDArray[Any]) -> None:

@@ -203,7 +203,9 @@ def _compare(config: PipelineConfig, planned: Plan, candidates: list[Candidate])
     from compressbert.pipeline.steps.compare import compare_folders
 
     scored = {c.name: c.export if c.step is None else c.folder for c in candidates}
-    return compare_folders(scored, planned.baseline, config.data, place=planned.folder / PLACE)
+    return compare_folders(
+        scored, planned.baseline, config.data, place=planned.folder / PLACE, settings=config.report
+    )
 
 
 __all__ = ["CandidateTimings", "report_of"]

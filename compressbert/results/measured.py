@@ -6,15 +6,15 @@ from pydantic import Field
 
 from compressbert.results.record import (
     ColdStart,
+    Comparison,
     Conditions,
-    Flip,
     Interval,
     LatencyCell,
     MemoryFacts,
-    NonInferiority,
     Record,
-    Slice,
 )
+
+__all__ = ["DATA_CELL", "CandidateTimings", "Comparison", "cell_name"]
 
 DATA_CELL = "data"
 
@@ -22,23 +22,6 @@ DATA_CELL = "data"
 def cell_name(batch: int, length: int | None) -> str:
     """Name of a latency cell: ``8x128`` for batch 8 at length 128, ``data`` for the data's own lengths."""
     return DATA_CELL if length is None else f"{batch}x{length}"
-
-
-class Comparison(Record):
-    """A candidate's primary metric against the baseline's, on the same examples."""
-
-    metric: str
-    retained: Interval | None = Field(
-        description="Candidate / baseline, upside down where lower is better; None for a baseline <= 0."
-    )
-    drop: Interval = Field(description="What was lost, in units of the metric; negative is a gain.")
-    flips: tuple[int, ...] | None = Field(
-        description="Rows whose predicted labels differ; None where nothing is classified."
-    )
-    mcnemar_p: float | None = Field(None, description="Exact McNemar test; single-label classification only.")
-    noninferiority: NonInferiority | None = None
-    slices: tuple[Slice, ...] = ()
-    worst_flips: tuple[Flip, ...] = ()
 
 
 class CandidateTimings(Record):

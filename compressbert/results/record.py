@@ -119,31 +119,13 @@ class Environment(Record):
     governor: str | None = Field(None, description="Frequency governor of the first core, where readable.")
 
 
-class StepResult(Record):
-    """Content of `result.json`."""
-
-    schema_version: int = SCHEMA_VERSION
-    step: str
-    command: str
-    config: dict[str, Any]
-    seed: int
-    parent: Parent | None = None
-    model: ModelFacts | None = None
-    quality: dict[str, MetricResult] = Field(default_factory=dict)
-    primary_metric: str | None = None
-    latency: tuple[LatencyCell, ...] = ()
-    memory: MemoryFacts | None = None
-    training: tuple[dict[str, float], ...] = Field((), description="Logged steps: step, loss and its parts.")
-    notes: tuple[str, ...] = Field((), description="What the step said that a reader should know.")
-    environment: Environment
-    seconds: float
-    files: dict[str, str] = Field(description="Path in the folder to sha256.")
-
-
 class NonInferiority(Record):
-    """Whether a candidate is no worse than the baseline by more than ``margin``, at 95 %."""
+    """Whether a candidate is no worse than the baseline by more than ``margin``, by the 95 % interval."""
 
-    margin: float = Field(description="In units of the metric, 0.01 = 1 point.")
+    margin: float = Field(description="In units of the metric, 0.01 = 1 point; see relative.")
+    relative: bool = Field(
+        False, description="The margin is a fraction of the baseline: the metric has no points (an error)."
+    )
     answer: Literal["yes", "no", "cannot-tell"]
 
 
@@ -152,6 +134,7 @@ class Slice(Record):
 
     name: str = Field(description="For example `label=negative`, `length 33-64`, `source=web`.")
     by: str = Field(description="label, length, or a column's name.")
+    metric: str = Field("accuracy", description="What is compared: a mean over rows, whatever is primary.")
     examples: int
     baseline: float
     candidate: float
@@ -163,6 +146,9 @@ class Slice(Record):
 class SeedSummary(Record):
     """The primary metric over several seeds; the interval holds the variance of seeds and of examples."""
 
+    seeds: tuple[int, ...] = Field(
+        (), description="In the order of the values; the first one's model is kept."
+    )
     values: tuple[float, ...]
     mean: float
     sd: float
@@ -178,8 +164,51 @@ class Flip(Record):
     label: str | None = None
     baseline: str
     candidate: str
-    baseline_margin: float
+    baseline_margin: float = Field(description="Logit of the decision minus the next best, of the baseline.")
     candidate_margin: float
+
+
+class Comparison(Record):
+    """A candidate's primary metric against the baseline's, on the same examples."""
+
+    metric: str
+    retained: Interval | None = Field(
+        description="Candidate / baseline, upside down where lower is better; None for a baseline <= 0."
+    )
+    drop: Interval = Field(description="What was lost, in units of the metric; negative is a gain.")
+    drops: dict[str, Interval] = Field(
+        default_factory=dict, description="What was lost in every metric of the task, by name."
+    )
+    flips: tuple[int, ...] | None = Field(
+        description="Rows whose predicted labels differ; None where nothing is classified."
+    )
+    mcnemar_p: float | None = Field(None, description="Exact McNemar test; single-label classification only.")
+    noninferiority: NonInferiority | None = None
+    slices: tuple[Slice, ...] = ()
+    worst_flips: tuple[Flip, ...] = ()
+
+
+class StepResult(Record):
+    """Content of `result.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    step: str
+    command: str
+    config: dict[str, Any]
+    seed: int
+    parent: Parent | None = None
+    model: ModelFacts | None = None
+    quality: dict[str, MetricResult] = Field(default_factory=dict)
+    primary_metric: str | None = None
+    seeds: SeedSummary | None = Field(None, description="Where several were asked for.")
+    comparison: Comparison | None = Field(None, description="With the baseline `evaluate` was given.")
+    latency: tuple[LatencyCell, ...] = ()
+    memory: MemoryFacts | None = None
+    training: tuple[dict[str, float], ...] = Field((), description="Logged steps: step, loss and its parts.")
+    notes: tuple[str, ...] = Field((), description="What the step said that a reader should know.")
+    environment: Environment
+    seconds: float
+    files: dict[str, str] = Field(description="Path in the folder to sha256.")
 
 
 class Need(Record):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor
 
+from compressbert.config.problems import suggestion
 from compressbert.config.schema import DataConfig, TaskKind
 from compressbert.errors import ConfigError
 from compressbert.model.checkpoint import TaskSpec
@@ -46,17 +48,33 @@ class Task(Protocol):
 
 
 def task_for(config: DataConfig, label_names: Sequence[str]) -> Task:
-    """The task a data section asks for.
+    """The task a data section asks for, with the metric it is judged by.
 
     Args:
-        config: The data section; only its ``task`` is read.
+        config: The data section; only ``task``, ``metric`` and ``hub`` are read.
         label_names: Names in the order of the ids (`data.read.label_names_of`); ignored where the kind has
             none.
 
     Raises:
-        ConfigError: A classification without at least two names, or a multi-label task without any.
+        ConfigError: A classification without at least two names, a multi-label task without any, or a metric
+            that the task does not have.
     """
-    names = tuple(label_names)
+    task = _task(config, tuple(label_names))
+    metric = config.metric or _glue_metric(config.hub)
+    if metric is None or metric == task.primary_metric:
+        return task
+    known = [found.name for found in task.metrics]
+    if metric not in known:
+        raise ConfigError(
+            f"data.metric: a {task.kind} task has no metric {metric!r}{suggestion(metric, known)}",
+            hint=f"Its metrics: {', '.join(known)}.",
+        )
+    return replace(task, primary_metric=metric)
+
+
+def _task(
+    config: DataConfig, names: tuple[str, ...]
+) -> SequenceClassification | Regression | MultiLabel | MaskedLM:
     if config.task == "regression":
         return Regression()
     if config.task == "masked-lm":
@@ -68,3 +86,17 @@ def task_for(config: DataConfig, label_names: Sequence[str]) -> Task:
             hint="Check the label column of the data, or list the names under data.labels.",
         )
     return SequenceClassification(names) if config.task == "sequence-classification" else MultiLabel(names)
+
+
+# What GLUE scores a set by, where that is not the task's own default (Wang et al. 2019, table 1).
+_GLUE = {"cola": "matthews", "mrpc": "f1", "qqp": "f1"}
+
+
+def _glue_metric(hub: str | None) -> str | None:
+    parts = hub.split("/") if hub else []
+    return _GLUE.get(parts[-1]) if len(parts) > 1 and parts[-2] == "glue" else None
+
+
+def primary(task: Task) -> Metric:
+    """The metric the task is judged by."""
+    return next(metric for metric in task.metrics if metric.name == task.primary_metric)

@@ -23,8 +23,8 @@ class MaskedLM:
 
     label_names: tuple[str, ...] = ()
     num_outputs: int = 0
+    primary_metric: str = "masked_accuracy"
     kind: ClassVar[TaskKind] = "masked-lm"
-    primary_metric: ClassVar[str] = "masked_accuracy"
     metrics: ClassVar[tuple[Metric, ...]] = (m.MASKED_ACCURACY, m.PERPLEXITY)
 
     def spec(self) -> TaskSpec:

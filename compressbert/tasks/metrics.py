@@ -7,8 +7,9 @@ of them (weighted by how often a resample drew each example) into the metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -31,13 +32,18 @@ class Metric:
         statistics: ``(logits, labels) -> (N, k) float64``. The whole split is passed at once: `pearson` and
             `spearman` shift and rank within it. The masked-lm metrics are plain sums, so batches may be
             passed one by one.
-        value: ``sums (..., k) -> (...,) float64``.
+        value: ``sums (..., k) -> (...,) float64``. Unchanged when all sums are multiplied by one number.
+        decided: The statistics depend on the logits through the decision alone (which label, not how sure).
+        bounded: The metric lies in [-1, 1], so that a loss in points means something. Losses of others are
+            judged relative to the baseline.
     """
 
     name: str
     direction: Literal["higher", "lower"]
     statistics: Callable[[Array, Array], Floats]
     value: Callable[[Floats], Floats]
+    decided: bool = False
+    bounded: bool = True
 
     def __call__(self, logits: Array, labels: Array) -> float:
         """The metric over all examples. InputError when there is none."""
@@ -109,11 +115,60 @@ def _share(sums: Floats) -> Floats:
     return _ratio(sums[..., 0], sums[..., 1])
 
 
-ACCURACY = Metric("accuracy", "higher", _hits, _share)
-BALANCED_ACCURACY = Metric("balanced_accuracy", "higher", _per_class, _balanced_accuracy)
-MACRO_F1 = Metric("macro_f1", "higher", _per_class, _macro_f1)
-F1 = Metric("f1", "higher", _per_class, _binary_f1)  # of class 1, for two classes
-MATTHEWS = Metric("matthews", "higher", _per_class, _matthews)
+ACCURACY = Metric("accuracy", "higher", _hits, _share, decided=True)
+BALANCED_ACCURACY = Metric("balanced_accuracy", "higher", _per_class, _balanced_accuracy, decided=True)
+MACRO_F1 = Metric("macro_f1", "higher", _per_class, _macro_f1, decided=True)
+F1 = Metric("f1", "higher", _per_class, _binary_f1, decided=True)  # of class 1, for two classes
+MATTHEWS = Metric("matthews", "higher", _per_class, _matthews, decided=True)
+
+
+# one label at a time, of single-label and multi-label tasks
+
+
+def label_metrics(names: Sequence[str], *, multi_label: bool = False) -> tuple[Metric, ...]:
+    """``precision[NAME]`` and ``recall[NAME]`` of every label: of the rows given the label, the share that
+    have it; of the rows that have it, the share that were given it. 0 where there is no such row.
+    """
+    statistics = _per_label if multi_label else _per_class
+    return tuple(
+        Metric(f"{kind}[{name}]", "higher", statistics, partial(_found_share, label, part), decided=True)
+        for label, name in enumerate(names)
+        for kind, part in (("precision", 1), ("recall", 2))
+    )
+
+
+def _found_share(label: int, part: int, sums: Floats) -> Floats:
+    """True positives of ``label`` over its predictions (part 1) or its rows (part 2)."""
+    thirds = _thirds(sums)
+    return _ratio(thirds[0][..., label], thirds[part][..., label])
+
+
+# calibration
+
+CALIBRATION_BINS = 15
+
+
+def _confidence_gaps(logits: Array, labels: Array) -> Floats:
+    """(N, bins + 1): confidence minus right (1 or 0) in the bin of the confidence, and 1.
+
+    Bins are equally wide, over (0, 1]; confidence is the softmax of the decided label.
+    """
+    scores = logits.astype(np.float64)
+    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+    confidence = scores.max(axis=1) / scores.sum(axis=1)
+    right = logits.argmax(axis=1) == labels
+    table = np.zeros((len(labels), CALIBRATION_BINS + 1))
+    place = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    table[np.arange(len(labels)), place] = confidence - right
+    table[:, -1] = 1.0
+    return table
+
+
+def _calibration_error(sums: Floats) -> Floats:
+    return _ratio(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
+
+
+CALIBRATION_ERROR = Metric("expected_calibration_error", "lower", _confidence_gaps, _calibration_error)
 
 
 # regression: logits (N, 1), labels (N,)
@@ -165,7 +220,7 @@ def _squared_error(logits: Array, labels: Array) -> Floats:
 
 PEARSON = Metric("pearson", "higher", _pearson, _correlation)
 SPEARMAN = Metric("spearman", "higher", _spearman, _correlation)
-MEAN_SQUARED_ERROR = Metric("mean_squared_error", "lower", _squared_error, _share)
+MEAN_SQUARED_ERROR = Metric("mean_squared_error", "lower", _squared_error, _share, bounded=False)
 
 
 # several labels per example: logits (N, C), labels (N, C) of 0 and 1; a class is predicted if its logit > 0
@@ -192,9 +247,9 @@ def _all_right(logits: Array, labels: Array) -> Floats:
     return np.stack([right, np.ones(len(labels))], axis=1).astype(np.float64)
 
 
-MICRO_F1 = Metric("micro_f1", "higher", _per_label, _micro_f1)
-MULTI_LABEL_MACRO_F1 = Metric("macro_f1", "higher", _per_label, _macro_f1_of_labels)
-SUBSET_ACCURACY = Metric("subset_accuracy", "higher", _all_right, _share)
+MICRO_F1 = Metric("micro_f1", "higher", _per_label, _micro_f1, decided=True)
+MULTI_LABEL_MACRO_F1 = Metric("macro_f1", "higher", _per_label, _macro_f1_of_labels, decided=True)
+SUBSET_ACCURACY = Metric("subset_accuracy", "higher", _all_right, _share, decided=True)
 
 
 # masked-lm: logits (N, S, V) or (N, V), labels (N, S) or (N,), -100 where nothing is scored
@@ -227,5 +282,5 @@ def _perplexity(sums: Floats) -> Floats:
     return np.asarray(np.exp(_share(sums)))
 
 
-MASKED_ACCURACY = Metric("masked_accuracy", "higher", _masked_hits, _share)
-PERPLEXITY = Metric("perplexity", "lower", _masked_nll, _perplexity)
+MASKED_ACCURACY = Metric("masked_accuracy", "higher", _masked_hits, _share, decided=True)
+PERPLEXITY = Metric("perplexity", "lower", _masked_nll, _perplexity, bounded=False)

@@ -21,8 +21,8 @@ class SequenceClassification:
     """One class of several: logits (B, C), labels (B,) int64, cross-entropy."""
 
     label_names: tuple[str, ...]
+    primary_metric: str = "accuracy"
     kind: ClassVar[TaskKind] = "sequence-classification"
-    primary_metric: ClassVar[str] = "accuracy"
 
     @property
     def num_outputs(self) -> int:
@@ -30,11 +30,13 @@ class SequenceClassification:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy, balanced accuracy, macro F1 and Matthews; F1 of class 1 too where there are two
-        classes.
+        """Accuracy, balanced accuracy, macro F1, Matthews, F1 of class 1 where there are two classes, the
+        calibration error, and precision and recall of each label. (Micro F1 of one label per row is the
+        accuracy.)
         """
-        shared = (m.ACCURACY, m.BALANCED_ACCURACY, m.MACRO_F1, m.MATTHEWS)
-        return (*shared, m.F1) if len(self.label_names) == 2 else shared
+        binary = (m.F1,) if len(self.label_names) == 2 else ()
+        whole = (m.ACCURACY, m.BALANCED_ACCURACY, m.MACRO_F1, m.MATTHEWS, *binary, m.CALIBRATION_ERROR)
+        return (*whole, *m.label_metrics(self.label_names))
 
     def spec(self) -> TaskSpec:
         return TaskSpec(self.kind, self.label_names, self.num_outputs)
@@ -50,8 +52,8 @@ class Regression:
 
     label_names: tuple[str, ...] = ()
     num_outputs: int = 1
+    primary_metric: str = "pearson"
     kind: ClassVar[TaskKind] = "regression"
-    primary_metric: ClassVar[str] = "pearson"
     metrics: ClassVar[tuple[Metric, ...]] = (m.PEARSON, m.SPEARMAN, m.MEAN_SQUARED_ERROR)
 
     def spec(self) -> TaskSpec:
@@ -67,9 +69,14 @@ class MultiLabel:
     """Any number of classes: logits (B, C), labels (B, C) of 0 and 1, binary cross-entropy."""
 
     label_names: tuple[str, ...]
+    primary_metric: str = "micro_f1"
     kind: ClassVar[TaskKind] = "multi-label"
-    primary_metric: ClassVar[str] = "micro_f1"
-    metrics: ClassVar[tuple[Metric, ...]] = (m.MICRO_F1, m.MULTI_LABEL_MACRO_F1, m.SUBSET_ACCURACY)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Micro and macro F1, rows with every label right, and precision and recall of each label."""
+        whole = (m.MICRO_F1, m.MULTI_LABEL_MACRO_F1, m.SUBSET_ACCURACY)
+        return (*whole, *m.label_metrics(self.label_names, multi_label=True))
 
     @property
     def num_outputs(self) -> int:

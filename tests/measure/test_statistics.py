@@ -30,9 +30,9 @@ def spread(rows: int, seed: int = 0) -> Floats:
 
 @pytest.mark.parametrize("table", [hits(np.arange(400) % 4 > 0), spread(400)], ids=["patterns", "rows"])
 def test_resampled_sums_have_the_mean_and_variance_of_drawing_rows(table: Floats) -> None:
-    sums = s.bootstrap_sums(table)
+    (sums,) = s.resampled_sums(table)
     assert sums.shape == (10_000, 2)
-    assert (sums[:, 1] == 400).all()  # every resample has as many rows as the data
+    np.testing.assert_allclose(sums[:, 1], 400)  # every resample weighs as much as the data
     expected, deviation = table[:, 0].sum(), math.sqrt(400 * table[:, 0].var())
     assert sums[:, 0].mean() == pytest.approx(expected, abs=4 * deviation / 100)
     assert sums[:, 0].std() == pytest.approx(deviation, rel=0.05)
@@ -40,15 +40,31 @@ def test_resampled_sums_have_the_mean_and_variance_of_drawing_rows(table: Floats
 
 def test_chunks_do_not_change_the_number_of_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s, "_CHUNK_DRAWS", 7 * 300)
-    sums = s.bootstrap_sums(spread(300), resamples=50)
+    (sums,) = s.resampled_sums(spread(300), resamples=50)
     assert sums.shape == (50, 2)
-    assert (sums[:, 1] == 300).all()
+    np.testing.assert_allclose(sums[:, 1], 300)
 
 
 def test_same_seed_same_samples() -> None:
     table = spread(300)
-    assert (s.bootstrap_sums(table, resamples=20) == s.bootstrap_sums(table, resamples=20)).all()
-    assert (s.bootstrap_sums(table, resamples=20) != s.bootstrap_sums(table, resamples=20, seed=1)).any()
+    first, again, other = (s.resampled_sums(table, resamples=20, seed=seed)[0] for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("table", [hits(np.arange(400) % 4 > 0), spread(400)], ids=["patterns", "rows"])
+def test_tables_share_their_weights(table: Floats) -> None:
+    one, two = s.resampled_sums(table, 2 * table, resamples=50)
+    np.testing.assert_allclose(two, 2 * one)
+
+
+@pytest.mark.parametrize("rows", [40, 400], ids=["patterns", "rows"])
+def test_added_rows_weigh_what_they_should(rows: int) -> None:
+    """Half a row with a statistic of 10, beside rows of 0: it holds 0.5 of rows + 0.5 on average."""
+    zeros = np.zeros((rows, 1)) if rows < 100 else np.linspace(-1, 1, rows)[:, None]
+    prior = s.Prior((np.full((1, 1), 10.0),), np.array([0.5]))
+    (sums,) = s.resampled_sums(zeros, prior=prior, resamples=40_000)
+    assert sums.mean() == pytest.approx(10 * rows * 0.5 / (rows + 0.5), rel=0.05)
 
 
 def test_interval_is_the_percentiles() -> None:
@@ -68,7 +84,7 @@ def test_interval_covers_the_truth() -> None:
     generator = np.random.default_rng(7)
     covered = 0
     for _ in range(300):
-        found = s.interval(0.0, s.bootstrap(Share(), hits(generator.random(200) < 0.85), resamples=1000))
+        found = s.metric_interval(Share(), hits(generator.random(200) < 0.85), resamples=1000)
         covered += found.low <= 0.85 <= found.high
     assert 0.91 <= covered / 300 <= 0.98
 

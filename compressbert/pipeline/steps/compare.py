@@ -1,23 +1,33 @@
-"""Comparing what several folders predicted on the same rows, and the rows whose prediction changed."""
+"""Comparing what several folders predicted on the same rows: losses, slices, and the rows that flipped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from compressbert.config.schema import DataConfig, ModelSource
-from compressbert.measure.quality import Quality, compare, load_predictions, quality_of, write_flips
-from compressbert.pipeline.steps.inputs import read_inputs
+from compressbert.config.schema import DataConfig, ModelSource, ReportConfig
+from compressbert.data.read import column_values
+from compressbert.measure.comparison import compare
+from compressbert.measure.flips import WORST, flips, write_flips
+from compressbert.measure.quality import Quality, load_predictions, quality_of
+from compressbert.measure.slices import Group, column_groups, judge_slices, label_groups, length_groups
+from compressbert.model.checkpoint import load_tokenizer
+from compressbert.pipeline.steps.inputs import Inputs, artefact_folder, read_inputs
 from compressbert.pipeline.steps.outcome import PREDICTIONS
-from compressbert.results.measured import Comparison
-from compressbert.tasks.base import Task
+from compressbert.results.record import Comparison
 
 
 def compare_folders(
-    folders: Mapping[str, Path], baseline: str, data: DataConfig, *, place: Path
+    folders: Mapping[str, Path],
+    baseline: str,
+    data: DataConfig,
+    *,
+    place: Path,
+    settings: ReportConfig | None = None,
 ) -> dict[str, Comparison]:
     """Compare every folder's saved predictions with the baseline's.
 
@@ -26,6 +36,7 @@ def compare_folders(
         baseline: Name of the folder that the others are compared with.
         data: The data section; its validation rows are the texts of the flips.
         place: Folder for ``flips-NAME.jsonl``.
+        settings: Slices and margin of the report.
 
     Returns:
         Name to comparison, without the baseline; empty if the baseline has no predictions.
@@ -36,25 +47,63 @@ def compare_folders(
     if baseline not in files or len(files) < 2:
         return {}
     inputs = read_inputs(data, ModelSource(path=str(folders[baseline])), needs=("validation",))
-    before, labels = _quality(files[baseline], inputs.task)
+    logits, labels = load_predictions(files[baseline])
+    against = Baseline.of(
+        quality_of(logits, labels, inputs.task), labels, inputs, folders[baseline], settings or ReportConfig()
+    )
     found = {}
     for name, file in files.items():
-        if name == baseline:
-            continue
-        after, _ = _quality(file, inputs.task)
-        found[name] = compare(before, after, labels, inputs.task)
-        if found[name].flips is not None:
-            write_flips(
-                place / f"flips-{name}.jsonl",
-                found[name],
-                baseline=before,
-                candidate=after,
-                split=inputs.splits["validation"],
-                task=inputs.task,
-            )
+        if name != baseline:
+            candidate = quality_of(load_predictions(file)[0], labels, inputs.task)
+            found[name] = against.compare(candidate, flips_file=place / f"flips-{name}.jsonl")
     return found
 
 
-def _quality(file: Path, task: Task) -> tuple[Quality, NDArray[Any]]:
-    logits, labels = load_predictions(file)
-    return quality_of(logits, labels, task), labels
+@dataclass(frozen=True)
+class Baseline:
+    """What candidates are compared with: its quality, the rows, and the parts the rows are looked at in."""
+
+    quality: Quality
+    labels: NDArray[Any]
+    inputs: Inputs
+    groups: tuple[Group, ...]
+    margin: float
+
+    @staticmethod
+    def of(
+        quality: Quality, labels: NDArray[Any], inputs: Inputs, path: Path, settings: ReportConfig
+    ) -> Baseline:
+        """Args: the baseline's quality and labels, the data, its artefact (whose tokenizer tells lengths), settings.
+
+        Raises:
+            ConfigError: The data have no column that was asked for as slices.
+            InputError: No value of such a column has enough rows.
+        """
+        groups: list[Group] = []
+        for by in dict.fromkeys(settings.slices):
+            if by == "label":
+                groups += label_groups(labels, inputs.task)
+            elif by == "length":
+                encoded = inputs.required("validation", load_tokenizer(artefact_folder(path)))
+                groups += length_groups(encoded.lengths)
+            else:
+                groups += column_groups(by, column_values(inputs.config, "validation", by))
+        return Baseline(quality, labels, inputs, tuple(groups), settings.margin)
+
+    def compare(self, candidate: Quality, *, flips_file: Path | None = None) -> Comparison:
+        """Compare ``candidate`` in every way, and list the flipped rows in ``flips_file``."""
+        task = self.inputs.task
+        found = compare(self.quality, candidate, self.labels, task, margin=self.margin)
+        both: dict[str, Any] = {
+            "baseline": self.quality,
+            "candidate": candidate,
+            "labels": self.labels,
+            "task": task,
+        }
+        changes: dict[str, Any] = {"slices": judge_slices(self.groups, **both)}
+        if found.flips is not None:
+            listed = list(flips(found, split=self.inputs.splits["validation"], **both))
+            changes["worst_flips"] = tuple(listed[:WORST])
+            if flips_file is not None:
+                write_flips(flips_file, listed)
+        return found.model_copy(update=changes)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from compressbert.config.schema import DataConfig
 from compressbert.errors import ConfigError, InputError
-from compressbert.measure.quality import compare, load_predictions, quality_of
+from compressbert.measure.comparison import compare
+from compressbert.measure.quality import load_predictions, quality_of
 from compressbert.pipeline.steps.outcome import PREDICTIONS
 from compressbert.report.rows import RowInput, build
 from compressbert.report.write import write_report
