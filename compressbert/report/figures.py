@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from compressbert.results.measured import DATA_CELL, cell_name
-from compressbert.results.record import Interval, LatencyCell, MetricResult, Report, ReportRow
+from compressbert.results.record import (
+    Conditions,
+    Interval,
+    LatencyCell,
+    MetricResult,
+    Report,
+    ReportRow,
+)
 
 ABSENT = "–"
 # every other metric lies in [-1, 1] and is shown in percent
@@ -29,6 +36,11 @@ def headline_latency(row: ReportRow) -> LatencyCell | None:
     return cells.get(DATA_CELL) or next(iter(cells.values()), None)
 
 
+def name_of(cell: LatencyCell) -> str:
+    """The name of a latency cell."""
+    return cell_name(cell.batch, cell.length)
+
+
 def cell_label(name: str) -> str:
     """A latency cell's name as a person reads it."""
     if name == DATA_CELL:
@@ -42,12 +54,18 @@ def metric_text(found: Interval | None, metric: str | None) -> str:
     if found is None:
         return ABSENT
     scale, digits = (100.0, 1) if in_percent(metric) else (1.0, 3)
-    return f"{found.value * scale:.{digits}f} {bounds(found, scale=scale, digits=digits)}"
+    return f"{fixed(found.value * scale, digits)} {bounds(found, scale=scale, digits=digits)}"
 
 
 def bounds(found: Interval, *, scale: float = 1.0, digits: int = 1) -> str:
     """``[87.0, 91.1]``."""
-    return f"[{found.low * scale:.{digits}f}, {found.high * scale:.{digits}f}]"
+    return f"[{fixed(found.low * scale, digits)}, {fixed(found.high * scale, digits)}]"
+
+
+def fixed(value: float, digits: int) -> str:
+    """``value`` with so many decimals, a true minus sign, and no minus before a zero."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def percent(found: Interval | None) -> str:
@@ -97,6 +115,18 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """``+1.2``, ``−0.3``, ``0.0``."""
+    text = fixed(value, digits)
+    return f"+{text}" if value > 0 and float(text) != 0 else text
+
+
+def p_text(p: float) -> str:
+    """``p = 0.043``, ``p < 0.001``."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def survey_columns(survey: Mapping[str, Any]) -> tuple[str, str, str]:
     """The survey's figures of a method in its own columns: compression, performance retained, speed-up."""
     forms = {"compression": "{}×", "retained": "{} %", "speedup": "{}×"}
@@ -138,4 +168,71 @@ def cells_of(report: Report) -> tuple[str, ...]:
 
 def plain(value: float) -> str:
     """A number without trailing zeros: ``0.5``, ``20``."""
-    return f"{value:g}"
+    return f"{value:g}".replace("-", "−")
+
+
+def count(value: float | None) -> str:
+    """A count with separators, to three digits below a hundred: ``1,240``, ``12.4``."""
+    if value is None:
+        return ABSENT
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def points(value: float, metric: str | None) -> str:
+    """An amount of a metric: ``1 point``, ``2.5 points``; as it stands where it is no percentage."""
+    if not in_percent(metric):
+        return f"{value:.3g} {metric or ''}".strip()
+    return f"{value * 100:.3g} point{'' if abs(value) == 0.01 else 's'}"
+
+
+def metric_bounds(found: Interval, metric: str | None) -> str:
+    """The interval of a metric: ``[87.0, 91.1]``."""
+    return bounds(found, scale=100.0) if in_percent(metric) else bounds(found, digits=3)
+
+
+def lost_text(drop: Interval, metric: str | None) -> str:
+    """``4.2 points [1.1, 7.3]``."""
+    return f"{points(round(drop.value, 4), metric)} {metric_bounds(drop, metric)}"
+
+
+def seeds_text(row: ReportRow) -> str:
+    """``88.9 ± 0.4 (3)``: mean, standard deviation and number of seeds."""
+    if row.seeds is None:
+        return ABSENT
+    scale, digits = (100.0, 1) if in_percent(row.primary_metric) else (1.0, 3)
+    mean, deviation = row.seeds.mean * scale, row.seeds.sd * scale
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f} ({len(row.seeds.values)})"
+
+
+def noninferiority_text(report: Report, row: ReportRow) -> str:
+    """Whether the row is no worse than the baseline, in a sentence."""
+    if row.noninferiority is None:
+        return ""
+    margin = points(row.noninferiority.margin, row.primary_metric)
+    claim = f"no worse than {report.baseline} by more than {margin}"
+    return {
+        "yes": f"At 95 %, {row.name} is {claim}.",
+        "no": f"At 95 %, {row.name} is worse than {report.baseline} by more than {margin}.",
+        "cannot-tell": f"Whether {row.name} is {claim} cannot be told from these rows.",
+    }[row.noninferiority.answer]
+
+
+def conditions(found: Conditions) -> list[tuple[str, str]]:
+    """The circumstances of a timing run, as names and texts."""
+    cores = ", ".join(map(str, found.affinity))
+    told = [
+        ("threads", f"{found.threads}" + (f", bound to core{'s' if ',' in cores else ''} {cores}" if cores else "")),
+        ("rounds", f"{found.rounds}, interleaved, in {found.seconds:.0f} s"),
+    ]  # fmt: skip
+    if found.half_width is not None:
+        told.append(("precision", f"ratios to within ± {found.half_width * 100:.1f} %"))
+    if found.load_before is not None and found.load_after is not None:
+        told.append(("load average", f"{found.load_before:.2f} before, {found.load_after:.2f} after"))
+    if found.other_cores is not None:
+        told.append(("other processes", f"kept {found.other_cores:.2f} cores busy"))
+    return [*told, ("machine", "busy: absolute times are too long" if found.busy else "quiet")]
+
+
+def shortened(text: str, limit: int = 400) -> str:
+    """``text``, cut after ``limit`` characters."""
+    return text if len(text) <= limit else f"{text[:limit].rstrip()}…"

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
 
-from compressbert.report import figures, plots
+from compressbert.report import figures, tables
+from compressbert.report.gallery import Gallery, gallery
 from compressbert.results.record import Report, ReportRow
 
-_VERDICTS = {"pass": "pass", "fail": "fail", "cannot-tell": "cannot tell"}
-_PLOTS = (
-    (
-        "Quality against latency",
-        plots.quality_against_latency,
-        "Bars are 95 % intervals. Up and to the left is better.",
-    ),
-    ("Bytes by component", plots.bytes_by_component, "The files needed to run, tokenizer apart."),
-    (
-        "Speed-up by shape",
-        plots.speedups,
-        "Batch × length, and one sentence at a time of the data's own lengths.",
-    ),
-)
+FLIPS_OF = 12  # more rows than this, and only the last row's flips are listed
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("compressbert.report"),
         autoescape=True,
@@ -36,42 +24,67 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["f"] = figures
-    return environment.get_template("report.html.j2")
+    environment.globals |= {"f": figures, "t": tables}
+    return environment.get_template(name)
+
+
+def page(name: str, **context: Any) -> str:
+    """The template ``name``, filled in. Every text is escaped."""
+    return _template(name).render(**context)
 
 
 def render(report: Report) -> str:
-    """The whole report as one HTML page. Every text is escaped."""
-    drawn = [(title, draw(report), note) for title, draw, note in _PLOTS]
-    return _template().render(
+    """The whole report as one HTML page."""
+    rows, last = report.rows, report.rows[-1]
+    flipped = [row for row in rows if row.worst_flips]
+    timed = next((figures.headline_latency(row) for row in rows if row.latency), None)
+    settings = yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True) if report.config else None
+    drawn = gallery(report)
+    sections = _sections(report, drawn)
+    return page(
+        "report.html.j2",
         report=report,
+        plots=drawn,
+        sections=sections,
+        places=[place for place, _ in sections],
         summary=figures.summary(report),
-        metric=next((row.primary_metric for row in report.rows if row.primary_metric), None),
-        rows=report.rows,
-        last=report.rows[-1],
-        # matplotlib escapes the text it draws, and the rest of the SVG is our own
-        plots=[(title, Markup(svg), note) for title, svg, note in drawn if svg is not None],
-        survived=_survived(report),
-        verdicts=_VERDICTS,
-        settings=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True)
-        if report.config
-        else None,
+        metric=tables.metric_of(report),
+        last=last,
+        headline_figures=_headline(last),
+        seeds=any(row.seeds for row in rows),
+        worse=[part for part in last.slices if part.worse],
+        flips=flipped if len(rows) <= FLIPS_OF else [row for row in flipped if row is last],
+        flips_left_out=len(rows) > FLIPS_OF and len(flipped) > 1,
+        headline=figures.name_of(timed) if timed else "",
+        threads=timed.threads if timed else 1,
+        settings=settings,
     )
 
 
-def _survived(report: Report) -> list[tuple[str, list[tuple[ReportRow, list[tuple[int, float]]]]]]:
-    """What each layer kept, for the heat maps: title, then per row (count, share of the fullest layer)."""
-    maps = []
-    for title, counts in (
-        ("Heads kept per layer", {row.name: row.heads_per_layer for row in report.rows}),
-        ("FFN neurons kept per layer", {row.name: row.ffn_per_layer for row in report.rows}),
-    ):
-        most = max((count for kept in counts.values() for count in kept), default=0)
-        rows = [
-            (row, [(count, count / most if most else 0.0) for count in counts[row.name]])
-            for row in report.rows
-            if counts[row.name]
-        ]
-        if rows:
-            maps.append((title, rows))
-    return maps
+def _headline(last: ReportRow) -> list[tuple[str, tables.Cell]]:
+    """The last row's figures in large type."""
+    smaller = last.compression is not None and last.compression > 1.005
+    size = figures.megabytes(last.bytes_on_disk)
+    found = [
+        (tables.heading(last.primary_metric or "quality"), tables.scaled(figures.primary(last), last.primary_metric)),
+        ("quality retained, %", tables.scaled(last.retained, "retained")),
+        ("speed-up", tables.ratio(last.speedup)),
+        ("on disk, MB", tables.Cell(size, f"{figures.times(last.compression)} smaller" if smaller else "")),
+        ("peak memory, MB", tables.plain(figures.memory(last))),
+    ]  # fmt: skip
+    return [(name, cell) for name, cell in found if cell is not None and cell.text != figures.ABSENT]
+
+
+def _sections(report: Report, drawn: Gallery) -> list[tuple[str, str]]:
+    """The sections that have something to show: id and name."""
+    flips = any(row.worst_flips for row in report.rows)
+    present = {
+        "Gates": report.gates,
+        "Results": True,
+        "Quality": tables.claims(report) or tables.scores(report) or drawn.slices or flips,
+        "Speed": any(row.latency for row in report.rows) or report.conditions,
+        "Size": tables.sizes(report),
+        "Training": drawn.training,
+        "Environment": True,
+    }
+    return [(name.lower(), name) for name, there in present.items() if there]

@@ -5,117 +5,119 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from compressbert.report import figures
+from compressbert.report import figures, tables
+from compressbert.report.tables import Cell, Line, Table
 from compressbert.results.record import Report, ReportRow
 
-_VERDICTS = {"pass": "✓ pass", "fail": "✗ fail", "cannot-tell": "? cannot tell"}
+MARKS = {
+    "pass": "✓ ", "yes": "✓ ", "better": "✓ ", "fail": "✗ ", "no": "✗ ", "worse": "✗ ", "cannot-tell": "? ",
+    "unchanged": "= ",
+}  # fmt: skip
+_FLIPS = 20
 
 
 def render(report: Report) -> str:
     """The whole report as GitHub-flavoured Markdown, ending in a newline."""
-    parts = [f"# {escape(report.title)}", escape(figures.summary(report))]
+    last = report.rows[-1]
+    said = figures.noninferiority_text(report, last)
+    parts = [f"# {escape(report.title)}", escape(figures.summary(report)), *([escape(said)] if said else [])]
     parts += [f"> {escape(text)}" for text in report.notes]
-    parts.append(_results(report))
-    if any(row.speedup_by_cell for row in report.rows):
-        parts += ["## Speed-up by shape", _speedups(report)]
-    if any(row.survey for row in report.rows):
-        parts += ["## The survey's figures", _survey(report)]
-    if report.gates:
-        parts += ["## Gates", _gates(report)]
-    parts += ["## Environment", _environment(report)]
-    if report.config:
-        settings = json.dumps(report.config, indent=2, ensure_ascii=False)
-        fence = "`" * max(3, _longest_run(settings, "`") + 1)
-        parts += [f"<details><summary>Settings</summary>\n\n{fence}json\n{settings}\n{fence}\n\n</details>"]
+    parts += [_table(tables.results(report)), _RESULTS_NOTE]
+    for heading, found in (
+        ("The survey's figures", tables.survey(report)),
+        ("Step by step", tables.steps(report)),
+        ("Quality", tables.claims(report)),
+        ("All metrics", tables.scores(report)),
+    ):
+        parts += [f"## {heading}", _table(found)] if found else []
+    parts += _slices(last) + _flips(report)
+    for heading, found in (
+        ("Speed-up by shape", tables.speedups(report)),
+        ("Latency", tables.latencies(report)),
+        ("Size", tables.sizes(report)),
+        ("Gates", tables.gates(report)),
+    ):
+        parts += [f"## {heading}", _table(found)] if found else []
+    parts += ["## Environment", *_conditions(report), _environment(report), *_settings(report)]
     return "\n\n".join(parts) + "\n"
+
+
+_RESULTS_NOTE = (
+    "Brackets hold 95 % intervals; ratios are against the baseline; p50 is the median latency of a call."
+)
 
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it stands, in a table cell too."""
     for mark in "\\`*_[]|#":
         text = text.replace(mark, "\\" + mark)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """A Markdown table of finished cells; the first ``left`` columns are text, the others figures."""
-    lines = [headings, ["---" if column < left else "---:" for column in range(len(headings))], *rows]
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, textual: Sequence[bool]) -> str:
+    """A Markdown table of finished cells; textual columns are flushed left, figures right."""
+    lines = [headings, ["---" if text else "---:" for text in textual], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _results(report: Report) -> str:
-    names = {row.primary_metric for row in report.rows if row.primary_metric}
-    metric = escape(" / ".join(sorted(names))) or "quality"
-    headings = [
-        "",
-        metric,
-        "retained %",
-        "size ×",
-        "encoder ×",
-        "speed-up ×",
-        "MB",
-        "p50 ms",
-        "peak MB",
-        "flips",
-        "McNemar p",
-    ]
-    table_rows = [_result(row, baseline=row.name == report.baseline) for row in report.rows]
-    note = (
-        "Brackets hold 95 % intervals; ratios are against the baseline; p50 is the median latency of a call."
-    )
-    return f"{table(headings, table_rows)}\n\n{note}"
+def _table(found: Table) -> str:
+    headings = [found.first, *found.headings]
+    lines = [[_name(line), *map(_cell, line.cells)] for line in found.lines]
+    return table([escape(heading) for heading in headings], lines, textual=(True, *found.textual))
 
 
-def _result(row: ReportRow, *, baseline: bool) -> list[str]:
-    cell = figures.headline_latency(row)
-    method = f" ({escape(row.method)})" if row.method else ""
-    return [
-        f"**{escape(row.name)}**{method}{' · baseline' if baseline else ''}",
-        figures.metric_text(figures.primary(row), row.primary_metric),
-        figures.percent(row.retained),
-        figures.times(row.compression),
-        figures.times(row.compression_encoder),
-        figures.times_interval(row.speedup),
-        figures.megabytes(row.bytes_on_disk),
-        figures.milliseconds(cell.p50_ms if cell else None),
-        figures.memory(row),
-        figures.ABSENT if row.flips is None else str(row.flips),
-        escape(figures.p_value(row.mcnemar_p)),
-    ]
+def _name(line: Line) -> str:
+    return f"**{escape(line.name)}**" + (f" ({escape(line.beside)})" if line.beside else "")
 
 
-def _speedups(report: Report) -> str:
-    cells = figures.cells_of(report)
-    rows = [
-        [escape(row.name), *(figures.times_interval(row.speedup_by_cell.get(cell)) for cell in cells)]
-        for row in report.rows
-        if row.speedup_by_cell
-    ]
-    return table(["", *(figures.cell_label(cell) for cell in cells)], rows)
+def _cell(cell: Cell) -> str:
+    text = MARKS.get(cell.verdict, "") + escape(cell.text)
+    # brackets after a figure cannot start a link: nothing in parentheses follows
+    return f"{text} {cell.beside if cell.beside.startswith('[') else escape(cell.beside)}".strip()
 
 
-def _survey(report: Report) -> str:
-    rows = [
+def _slices(last: ReportRow) -> list[str]:
+    if not last.slices:
+        return []
+    ordered = sorted(last.slices, key=lambda part: (not part.worse, -part.drop.value))
+    metric = last.primary_metric
+    lines = [
         [
-            f"{escape(row.name)} ({escape(row.method or row.step)})",
-            " / ".join(
-                (
-                    figures.times(row.compression),
-                    figures.percent(row.retained),
-                    figures.times_interval(row.speedup),
-                )
-            ),
-            escape(" / ".join(figures.survey_columns(row.survey))),
+            escape(part.name), f"{part.examples:,}", figures.lost_text(part.drop, metric),
+            "✗ more than the rest" if part.worse else "",
         ]
-        for row in report.rows
-        if row.survey
+        for part in ordered
+    ]  # fmt: skip
+    headings = ["slice", "rows", "lost", ""]
+    return ["## Slices", table(headings, lines, textual=(True, False, False, True))]
+
+
+def _flips(report: Report) -> list[str]:
+    last = report.rows[-1]
+    if not last.worst_flips:
+        return []
+    lines = [
+        [
+            str(flip.row),
+            escape(figures.shortened(" / ".join(filter(None, (flip.text, flip.text_pair))), 200)),
+            escape(flip.label if flip.label is not None else figures.ABSENT),
+            f"{escape(flip.baseline)} ({flip.baseline_margin:.2f})",
+            f"{escape(flip.candidate)} ({flip.candidate_margin:.2f})",
+        ]
+        for flip in last.worst_flips[:_FLIPS]
     ]
-    return table(["", "here: size × / retained % / speed-up ×", "theirs"], rows)
+    headings = ["row", "text", "label", escape(report.baseline), escape(last.name)]
+    of = "" if last.flips is None else f" of {last.flips}"
+    summary = f"<summary>Predictions that changed: {len(lines)}{of}, the surest first</summary>"
+    body = table(headings, lines, textual=(False, True, True, True, True))
+    return [f"<details>{summary}\n\n{body}\n\n</details>"]
 
 
-def _gates(report: Report) -> str:
-    rows = [[escape(gate.name), _VERDICTS[gate.verdict], escape(gate.reason)] for gate in report.gates]
-    return table(["gate", "verdict", "why"], rows, left=3)
+def _conditions(report: Report) -> list[str]:
+    if report.conditions is None:
+        return []
+    told = figures.conditions(report.conditions)
+    return ["\n".join(f"- {name}: {escape(text)}" for name, text in told)]
 
 
 def _environment(report: Report) -> str:
@@ -123,6 +125,14 @@ def _environment(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     isa = f" ({', '.join(machine.isa)})" if machine.isa else ""
     return escape(f"{machine.cpu}{isa}, {machine.cores} cores · {versions}")
+
+
+def _settings(report: Report) -> list[str]:
+    if not report.config:
+        return []
+    settings = json.dumps(report.config, indent=2, ensure_ascii=False)
+    fence = "`" * max(3, _longest_run(settings, "`") + 1)
+    return [f"<details><summary>Settings</summary>\n\n{fence}json\n{settings}\n{fence}\n\n</details>"]
 
 
 def _longest_run(text: str, mark: str) -> int:
