@@ -1,6 +1,7 @@
 """Training throughput: `fit` against transformers' `Trainer`, same model and data, in alternating rounds.
 
 usage: python benchmarks/train_throughput.py [--model FOLDER] [--train-file FILE] [--rows N] [--rounds N]
+                                      [--candidates NAME …]
 
 Candidates, each in a process of its own, with the same batch size, precision and optimizer settings:
   ours     the project's loop
@@ -207,7 +208,10 @@ class Worker:
 def main(arguments: argparse.Namespace) -> None:
     """Alternate the candidates and print the table."""
     workers = {}
-    for name in CANDIDATES:  # one after another: tokenizing and importing must not disturb each other
+    for name in {
+        "ours": None,
+        **dict.fromkeys(arguments.candidates),
+    }:  # one after another: tokenizing and importing must not disturb each other
         workers[name] = Worker(name)
         workers[name].answer()
         workers[name].train(WARM_UP_STEPS, seed=1000)
@@ -249,6 +253,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    parser.add_argument("--candidates", nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES))
     parser.add_argument("--worker", choices=list(CANDIDATES), help=argparse.SUPPRESS)
     return parser.parse_args()
 

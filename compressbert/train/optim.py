@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 import torch
@@ -79,12 +78,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale all gradients so that their joint Euclidean norm is at most ``max_norm`` (0: no clipping).
+def clip_gradients(gradients: list[Tensor], max_norm: float) -> Tensor:
+    """Scale all gradients in place so that their joint Euclidean norm is at most ``max_norm`` (0: no clipping).
 
     Returns the norm before clipping, a scalar tensor; a non-finite one means that the step is lost.
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     if max_norm == 0.0:
         return norm

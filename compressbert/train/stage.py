@@ -33,6 +33,7 @@ from compressbert.train.optim import (
 from compressbert.train.plan import Plan, derived_seed
 from compressbert.train.predict import score
 from compressbert.train.processes import processes
+from compressbert.train.touched_rows import TouchedRows
 
 Loss = Callable[[Model, Batch], dict[str, Tensor]]
 
@@ -69,6 +70,8 @@ class Stage:
         self.process: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
         self.trainee = _Trainee(model, extra_modules, loss, use_bf16(settings.precision, self.device))
+        alone_on_cpu = self.device.type == "cpu" and self.processes == 1  # an exchange wants dense gradients
+        self.touched = TouchedRows(self.trainee, enabled=alone_on_cpu)
         self.epoch, self.batches = 0, self._batches(0)
         self.plan = Plan.of(settings, len(self.batches))
         self.examples_in_all = round(min(self.plan.epochs(self.plan.total), settings.epochs) * len(encoded))
@@ -93,7 +96,7 @@ class Stage:
         rows = self.model.network.register_forward_hook(_logits_in_float32)
         devices = [self.device] if self.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices=devices):
+            with torch.random.fork_rng(devices=devices), self.touched.sparse():
                 self.trainee.to(self.device)
                 self.model.train()
                 self.trainee.train()
@@ -150,9 +153,11 @@ class Stage:
                 torch.autograd.backward(loss)
             for name, part in now.items():
                 parts[name] = parts.get(name, torch.zeros_like(part)) + part.detach() / accumulation
-        norm = clip_gradients(self.trainable, self.settings.max_grad_norm)
+        norm = clip_gradients(self.touched.gradients(self.trainable), self.settings.max_grad_norm)
         self.losses.add(step + 1, parts, norm, rate)
+        self.touched.spread()
         self.optimizer.step()
+        self.touched.clear()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         self.state.examples += examples
