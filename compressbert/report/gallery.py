@@ -14,8 +14,8 @@ from compressbert.results.record import Report, ReportRow
 
 HEAT_ROWS = 24
 _TRADEOFF = (
-    "Bars are 95 % intervals; up and to the left is better. Black is the baseline; "
-    "no row is both faster and better than one on the dashed line, the Pareto front."
+    "Bars are 95 % intervals; up and to the left is better. No row is both faster and better than a blue one "
+    "(the dashed Pareto front); the baseline has the colour of the text, and the last row a ring."
 )
 _CHAIN = "What each step lost (red) or gained (green); the bar is the interval of the difference from the baseline."
 _SPEEDUPS = "Batch × length, and the data's own lengths one text at a time. Bars are 95 % intervals."

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,15 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
+
+# Becomes the browser, with the pipe's ends as descriptors 3 and 4, where the protocol wants them.
+_CONNECT = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for place, end in zip((3, 4), ends):
+    os.dup2(end, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_chromium() -> str | None:
@@ -84,8 +94,7 @@ class Browser:
     def __init__(self, program: str, profile: str) -> None:
         reads, to_browser = os.pipe()
         from_browser, writes = os.pipe()
-        # the protocol's descriptors are 3 and 4
-        words = ["sh", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "sh", program, *FLAGS]
+        words = [sys.executable, "-c", _CONNECT, str(reads), str(writes), program, *FLAGS]
         words += [f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
             words, pass_fds=(reads, writes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -44,6 +44,7 @@ def horizontal_axis(
         x, text = scale(tick), shown(tick)
         half = text_width(text) / 2
         drawing.line(x, top, x, bottom, "grid")
+        x = min(max(x, half), drawing.width - half)
         if x - half > free_from:
             drawing.text(x, bottom + LINE, text, anchor="middle", kind="soft")
             free_from = x + half + 4

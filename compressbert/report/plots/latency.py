@@ -103,7 +103,8 @@ def _draw(
             drawing.line(x(at), y(low), x(at), y(high), f"whisker {kind}")
             tip = f"{row.name}, {at} {of}: {figures.milliseconds(value)} {unit}"
             drawing.dot(x(at), y(value), f"mark fill {kind}", tip, 3)
-        drawing.text(right, beside[number] + FONT / 3, names[number], kind=f"name label {kind}")
+        drawing.line(right - GAP + 3, ends[number], right - 2, beside[number], f"leader {kind}")
+        drawing.text(right, beside[number] + FONT / 3, names[number])
     return drawing.render()
 
 

@@ -12,7 +12,7 @@ from compressbert.report.svg import FONT, LINE, Drawing, Scale, fitted, padded, 
 from compressbert.results.record import LatencyCell, MetricResult, Report, ReportRow
 
 NAMED = 14  # more names than this hide each other
-_QUIET = 24  # from here on only the front's intervals stand out
+_MANY = 24  # from here on points are small, and only the baseline's and the last row's intervals stand out
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def draw(report: Report, width: float = NARROW) -> str | None:
         f"tradeoff-{width:.0f}", width, height, title="Quality against latency",
         description=f"{len(rows)} rows. On the Pareto front, the fastest first: {', '.join(front)}.",
     )  # fmt: skip
-    points = _axes(drawing, rows, metric)
+    left, points = _axes(drawing, rows, metric)
     _front(drawing, [point for name in front for point in points if point.row.name == name])
     for point in sorted(points, key=lambda point: point.row.name in front):
-        _mark(drawing, report, point, in_front=point.row.name in front, many=len(points) > _QUIET)
+        _mark(drawing, report, point, in_front=point.row.name in front, many=len(points) > _MANY)
     named = {row.name for row in notable(report, rows, NAMED)}
-    _names(drawing, points, [point for point in points if point.row.name in named])
+    _names(drawing, points, [point for point in points if point.row.name in named], left)
     return drawing.render()
 
 
@@ -56,7 +56,7 @@ def _latency(row: ReportRow) -> LatencyCell | None:
     return cell if cell is not None and cell.low > 0 else None
 
 
-def _axes(drawing: Drawing, rows: list[ReportRow], metric: str | None) -> list[Point]:
+def _axes(drawing: Drawing, rows: list[ReportRow], metric: str | None) -> tuple[float, list[Point]]:
     factor = 100.0 if figures.in_percent(metric) else 1.0
     found = [(row, q, c) for row in rows if (q := figures.primary(row)) and (c := _latency(row))]
     low, high = padded([bound * factor for _, q, _ in found for bound in (q.low, q.high, q.value)])
@@ -68,7 +68,7 @@ def _axes(drawing: Drawing, rows: list[ReportRow], metric: str | None) -> list[P
     label = fitted(f"{metric or 'quality'}{', %' if factor == 100 else ''}", drawing.width)
     vertical_axis(drawing, y, left=left, right=right, label=label)
     horizontal_axis(drawing, x, top=bottom, bottom=bottom, label="median latency, ms")
-    return [
+    return left, [
         Point(row, q, c, x(c.p50_ms), y(q.value * factor), x(c.low), x(c.high), y(q.high * factor), y(q.low * factor))
         for row, q, c in found
     ]  # fmt: skip
@@ -85,21 +85,24 @@ def _front(drawing: Drawing, front: list[Point]) -> None:
 
 def _mark(drawing: Drawing, report: Report, point: Point, *, in_front: bool, many: bool) -> None:
     kind = "base" if point.row.name == report.baseline else "s1" if in_front else "beaten"
-    faint = " faint" if many and not in_front else ""
+    last = point.row.name == report.rows[-1].name
+    faint = " faint" if many and kind != "base" and not last else ""
     drawing.line(point.x, point.top, point.x, point.bottom, f"whisker {kind}{faint}")
     drawing.line(point.left, point.y, point.right, point.y, f"whisker {kind}{faint}")
+    if last:
+        drawing.dot(point.x, point.y, f"ring {kind}", radius=7.5)
     quality = figures.metric_text(point.quality, point.row.primary_metric)
-    latency = f"{figures.milliseconds(point.cell.p50_ms)} ms"
-    drawing.dot(point.x, point.y, f"mark fill {kind}", f"{point.row.name}: {quality}, {latency}", 4.5)
+    tip = f"{point.row.name}: {quality}, {figures.milliseconds(point.cell.p50_ms)} ms"
+    drawing.dot(point.x, point.y, f"mark fill {kind}", tip, radius=3 if many else 4.5)
 
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
-def _names(drawing: Drawing, points: list[Point], named: list[Point]) -> None:
+def _names(drawing: Drawing, points: list[Point], named: list[Point], left: float) -> None:
     """Each name where it covers least: never another name, seldom a point or an interval."""
     placed: list[Box] = []
-    marks = [(p.x - 5, p.y - 5, p.x + 5, p.y + 5) for p in points]
+    marks = [(p.x - 6, p.y - 6, p.x + 6, p.y + 6) for p in points]
     whiskers = [(p.x - 1, p.top, p.x + 1, p.bottom) for p in points]
     whiskers += [(p.left, p.y - 1, p.right, p.y + 1) for p in points]
     for point in named:
@@ -107,7 +110,7 @@ def _names(drawing: Drawing, points: list[Point], named: list[Point]) -> None:
         choices: list[tuple[int, int, str, float, float, Box]] = []
         for anchor, x, y in _places(point):
             box = _box(text, anchor, x, y)
-            if box[0] < 0 or box[2] > drawing.width or box[1] < LINE or any(_meet(box, o) for o in placed):
+            if box[0] < left or box[2] > drawing.width or box[1] < LINE or any(_meet(box, o) for o in placed):
                 continue
             covered = 5 * sum(_meet(box, o) for o in marks) + sum(_meet(box, o) for o in whiskers)
             choices.append((covered, len(choices), anchor, x, y, box))
