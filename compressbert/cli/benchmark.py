@@ -16,6 +16,14 @@ Models = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads of each worker.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(metavar="S", help="Seconds to spend; with --precision it may end earlier."),
+]
+Precision = Annotated[
+    float | None,
+    typer.Option(metavar="P", help="Measure until speed-ups are known to ± this; 0.03 is 3 %."),
+]
 _CONFIG_SUFFIXES = (".yaml", ".yml")
 
 
@@ -26,6 +34,8 @@ def benchmark(
     data: Data = None,
     columns: ColumnNames = None,
     threads: Threads = None,
+    budget_seconds: Budget = None,
+    precision: Precision = None,
     overrides: Set = None,
     output: Output = None,
     overwrite: Overwrite = False,
@@ -43,6 +53,8 @@ def benchmark(
     options = model_options(data=data, columns=columns, output=output, split="validation")
     options["MODEL"] = ("models", paths or None)
     options["--threads"] = ("benchmark.threads", threads)
+    options["--budget-seconds"] = ("benchmark.budget_seconds", budget_seconds)
+    options["--precision"] = ("benchmark.precision", precision)
     settings = settings_of(read_document(config, overrides, options), "benchmark", BenchmarkConfig)
     if dry_run:
         show_intention(screen, "benchmark", settings)

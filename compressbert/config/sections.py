@@ -135,19 +135,26 @@ class BenchmarkSettings(Settings):
     """How latency is measured."""
 
     threads: Positive = Field(1, description="Threads of each worker.")
-    rounds: Positive = Field(12, description="Interleaved rounds; the interval of a ratio narrows with more.")
+    rounds: Annotated[int, Field(ge=2)] = Field(
+        8, description="Interleaved rounds, each in fresh processes; a ratio's interval narrows with more."
+    )
     cells: tuple[tuple[Positive, Positive], ...] = Field(
         ((1, 32), (1, 128), (8, 128)), description="Fixed (batch, length) shapes."
     )
     sentences: Positive = Field(
         128, description="Sentences of the data's own lengths per round, one at a time."
     )
-    warmup: Positive = Field(20, description="Calls before the first timing, at least.")
+    warmup: Positive = Field(
+        20,
+        description="Calls of a fresh process before its first timing, over all shapes; more until steady.",
+    )
     budget_seconds: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Time to spend on rounds; with precision the run may end earlier."
+        None, description="Time to spend, in place of a number of rounds; with precision it may end earlier."
     )
     precision: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="Stop when every headline ratio's 95 % interval is at most ± this fraction wide."
+        None,
+        description="Do rounds, 8 at least, until each headline ratio's 95 % interval is at most ± this "
+        "fraction wide; 0.03 = 3 %.",
     )
 
 

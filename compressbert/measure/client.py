@@ -15,6 +15,7 @@ from typing import Any
 
 from compressbert import errors
 from compressbert.errors import CompressbertError, WorkError
+from compressbert.measure.worker import Times, Warmth
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _TAIL_LINES = 15
@@ -26,6 +27,8 @@ class Loaded:
 
     runtime: str
     load_ms: float
+    first_ms: float
+    load_rss_bytes: int
     vocab_size: int | None
     max_length: int | None
 
@@ -69,14 +72,23 @@ class WorkerProcess:
         except BaseException:
             self.close()
             raise
-        self.loaded = Loaded(reply["runtime"], reply["load_ms"], reply["vocab_size"], reply["max_length"])
+        self.loaded = Loaded(
+            runtime=reply["runtime"],
+            load_ms=reply["load_ms"],
+            first_ms=reply["first_ms"],
+            load_rss_bytes=reply["peak_rss_bytes"],
+            vocab_size=reply["vocab_size"],
+            max_length=reply["max_length"],
+        )
 
-    def time(self, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> list[float]:
-        """Milliseconds of each of ``calls`` calls, going through ``lengths`` in order again and again."""
-        milliseconds: list[float] = self._ask(
-            do="time", batch=batch, lengths=list(lengths), calls=calls, seed=seed
-        )["ms"]
-        return milliseconds
+    def warm_up(self, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> Warmth:
+        """Call at least ``calls`` times, and until calls take equally long."""
+        return Warmth(**self._ask(do="warm", batch=batch, lengths=list(lengths), calls=calls, seed=seed))
+
+    def time(self, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> Times:
+        """Times of each of ``calls`` calls, going through ``lengths`` in order again and again."""
+        reply = self._ask(do="time", batch=batch, lengths=list(lengths), calls=calls, seed=seed)
+        return Times(**reply)
 
     def peak_rss_bytes(self) -> int:
         """Largest resident set of the worker so far."""

@@ -1,164 +1,268 @@
-"""Latency of several candidates, interleaved: every candidate in its own process, one timed at a time,
+"""Latency of several candidates, interleaved: every candidate in a process of its own, one timed at a time,
 round after round.
 
-In each round and for each shape the candidates run one after another in random order, the baseline among
-them, so what disturbs the machine for a moment disturbs neighbours alike. Speed-ups are ratios within a
-round (`statistics.py`).
+A round starts every candidate in a fresh process, warms it up, and then lets the candidates take turns in
+random order, the baseline among them: what disturbs the machine for a moment disturbs neighbours alike, and
+what a process was dealt at its start (where its memory came to lie is worth a per cent or two) is dealt anew.
+Speed-ups are ratios within a round (`timing_statistics.py`). Every start is also a cold start.
+
+Latencies are times by the clock. Ratios compare, for one thread, the time in which a call had a core: waiting
+for a core that some other process holds is no property of the candidate. On a quiet machine both agree.
 """
 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError
-from compressbert.measure.client import WorkerProcess
-from compressbert.measure.neighbours import Neighbours, busy_note
-from compressbert.measure.statistics import median_interval, ratio_by_round_interval
-from compressbert.progress import note, track, warn
-from compressbert.results.measured import CandidateTimings, cell_name
-from compressbert.results.record import LatencyCell, MemoryFacts
+from compressbert.measure.cells import Cell, Pace, cells_to_time, pace
+from compressbert.measure.client import Loaded, WorkerProcess
+from compressbert.measure.neighbours import BUSY_CORES, Neighbours, busy_note, load_average, quietest_cores
+from compressbert.measure.timing_statistics import (
+    geometric_interval,
+    interval_around,
+    ratio_interval,
+    relative_half_width,
+)
+from compressbert.measure.worker import Times
+from compressbert.progress import track, warn
+from compressbert.results.measured import CandidateTimings
+from compressbert.results.record import ColdStart, Conditions, Interval, LatencyCell, MemoryFacts
 
-ROUND_MS = 250.0  # what one candidate may spend on one cell in one round
-_MOST_CALLS = 400
-_MOST_PASSES = 10  # over the sentences of a round, for models so small that one pass is over in a blink
-_FEWEST_SENTENCES = 16
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A shape to time: ``lengths`` in order; ``fixed`` is the length, or None for the data's own."""
-
-    batch: int
-    fixed: int | None
-    lengths: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """The cell's key in reports."""
-        return cell_name(self.batch, self.fixed)
+FEWEST_ROUNDS = 8  # before the width of an interval may end a run: fewer judge the scatter too kindly
+MOST_ROUNDS = 200
 
 
 @dataclass
 class _Candidate:
+    """What the rounds found out about one candidate."""
+
     name: str
     path: Path
-    worker: WorkerProcess
-    calls: dict[str, int] = field(default_factory=dict)  # calls per round, by cell
-    rounds: dict[str, list[list[float]]] = field(
-        default_factory=dict
-    )  # by cell: milliseconds of each call of each round
+    starts: list[Loaded] = field(default_factory=list)
+    peak_rss: int = 0
+    rounds: dict[str, list[Times]] = field(default_factory=dict)  # by cell, one entry per round
+    unsteady: set[str] = field(default_factory=set)
 
     def medians(self, cell: str) -> list[float]:
-        return [float(np.median(calls)) for calls in self.rounds[cell]]
+        """Median call of each round, by the clock."""
+        return [float(np.median(times.elapsed)) for times in self.rounds[cell]]
+
+    def core_medians(self, cell: str) -> list[float]:
+        """Median call of each round, in time on a core."""
+        return [float(np.median(times.on_core)) for times in self.rounds[cell]]
+
+    def calls(self, cell: str) -> NDArray[np.float64]:
+        return np.concatenate([np.asarray(times.elapsed) for times in self.rounds[cell]])
 
 
-def typical_lengths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
-    """``count`` lengths that stand for all: evenly spaced quantiles, so no luck of the draw."""
-    ordered = np.sort(np.asarray(lengths))
-    places = (np.arange(count) + 0.5) / count * len(ordered)
-    return tuple(int(length) for length in ordered[places.astype(int)])
+class Measurement:
+    """Rounds of several candidates, the first of them the baseline. More can be added at any time."""
 
+    def __init__(
+        self,
+        candidates: Mapping[str, Path],
+        settings: BenchmarkSettings,
+        lengths: Sequence[int] | None = None,
+        *,
+        seed: int = 0,
+        trust_remote_code: bool = False,
+    ) -> None:
+        if not candidates:
+            raise ConfigError("Nothing to benchmark: no model was given.", hint="Give at least one model.")
+        self._candidates = [_Candidate(name, Path(path)) for name, path in candidates.items()]
+        self._settings = settings
+        self._lengths = lengths
+        self._seed = seed
+        self._shuffler = random.Random(seed)
+        self._trust = trust_remote_code
+        self._cells: list[Cell] = []
+        self._paces: dict[str, Pace] = {}
+        self._seconds = 0.0
+        self._busy_core_seconds = 0.0
+        self._load_before = load_average()
+        self._cores = quietest_cores(settings.threads)
+        self.rounds = 0
 
-def _cells(settings: BenchmarkSettings, lengths: Sequence[int] | None, longest: int | None) -> list[Cell]:
-    """The shapes that every candidate can take: those up to ``longest`` tokens."""
-    cells = [Cell(batch, length, (length,)) for batch, length in settings.cells]
-    if longest is not None:
-        too_long = [cell.name for cell in cells if cell.lengths[0] > longest]
-        if too_long:
-            note(f"Not timed, since a model takes at most {longest} tokens: {', '.join(too_long)}.")
-        cells = [cell for cell in cells if cell.name not in too_long]
-    if lengths is not None and len(lengths):
-        cut = np.minimum(np.asarray(lengths), longest) if longest is not None else lengths
-        cells.append(Cell(1, None, typical_lengths(cut, settings.sentences)))
-    if not cells:
-        raise ConfigError(
-            "No shape is left to time.", hint="Give data, or benchmark.cells that the models can take."
+    def run(self, most_rounds: int | None = None) -> None:
+        """Do as many rounds as the settings say: a number of them, or what a budget and a precision allow.
+
+        Args:
+            most_rounds: Where a budget ends too.
+        """
+        budget, precision = self._settings.budget_seconds, self._settings.precision
+        if budget is None and precision is None:
+            self.add(self._settings.rounds)
+            return
+        started, most = time.perf_counter(), budget or float("inf")
+        with track("benchmark", total=budget, unit="s") as task:
+            while self.rounds < (most_rounds or MOST_ROUNDS):
+                before = time.perf_counter()
+                self._round()
+                took, spent = time.perf_counter() - before, time.perf_counter() - started
+                width = self._half_width() if self.rounds > 1 else None
+                task.advance(took, rounds=self.rounds, **({} if width is None else {"±": f"{width:.1%}"}))
+                if precision and width and width <= precision and self.rounds >= FEWEST_ROUNDS:
+                    return
+                if spent + took > most and self.rounds > 1:
+                    break
+        if precision and (width := self._half_width()) is not None and width > precision:
+            warn(
+                f"After {self.rounds} rounds in {self._seconds:.0f} s the widest ratio is known to "
+                f"± {width:.1%}; ± {precision:.1%} was asked. Allow more seconds, or measure on a quieter machine."
+            )
+
+    def add(self, rounds: int) -> None:
+        """Do ``rounds`` more rounds."""
+        with track("benchmark", total=rounds * len(self._candidates), unit="processes") as task:
+            for _ in range(rounds):
+                self._round()
+                task.advance(len(self._candidates))
+
+    def timings(self) -> list[CandidateTimings]:
+        """What is known so far, one record per candidate in the order given."""
+        conditions = self._conditions()
+        return [self._timings(candidate, conditions) for candidate in self._candidates]
+
+    def _round(self) -> None:
+        neighbours = Neighbours()
+        with ExitStack() as stack:
+            running = [
+                (candidate, stack.enter_context(self._start(candidate)))
+                for candidate in self._shuffler.sample(self._candidates, len(self._candidates))
+            ]
+            if not self._cells:
+                limits = [worker.loaded.max_length for _, worker in running]
+                longest = min((limit for limit in limits if limit is not None), default=None)
+                self._cells = cells_to_time(self._settings, self._lengths, longest)
+            for cell in self._cells:
+                self._time(cell, running)
+            for candidate, worker in running:
+                candidate.peak_rss = max(candidate.peak_rss, worker.peak_rss_bytes())
+            seconds, busy = neighbours.seconds()
+        self._seconds += seconds
+        self._busy_core_seconds += busy
+        self.rounds += 1
+
+    def _start(self, candidate: _Candidate) -> WorkerProcess:
+        worker = WorkerProcess(
+            candidate.path,
+            threads=self._settings.threads,
+            cores=self._cores or None,
+            trust_remote_code=self._trust,
         )
-    return cells
+        candidate.starts.append(worker.loaded)
+        return worker
 
+    def _time(self, cell: Cell, running: Sequence[tuple[_Candidate, WorkerProcess]]) -> None:
+        """One cell in one round: warm up, then turns in random order."""
+        share = max(
+            2, -(-self._settings.warmup // len(self._cells))
+        )  # warm-up calls are spread over the cells
+        call_ms = {}
+        for candidate, worker in running:
+            warmth = worker.warm_up(
+                batch=cell.batch, lengths=cell.sample(share), calls=share, seed=self._seed
+            )
+            call_ms[candidate.name] = warmth.core_ms
+            if not warmth.steady:
+                candidate.unsteady.add(cell.name)
+        plan = self._paces.setdefault(cell.name, pace(cell, call_ms))
+        found: dict[str, list[Times]] = {candidate.name: [] for candidate, _ in running}
+        for lengths in plan.turns_of_lengths(self._shuffler):
+            for candidate, worker in self._shuffler.sample(running, len(running)):
+                calls = plan.calls_of(candidate.name, lengths)
+                times = worker.time(batch=cell.batch, lengths=lengths, calls=calls, seed=self._seed)
+                found[candidate.name].append(times)
+        for candidate, _ in running:
+            candidate.rounds.setdefault(cell.name, []).append(Times.joined(found[candidate.name]))
 
-def _warm_up(candidates: Sequence[_Candidate], cells: Sequence[Cell], warmup: int, seed: int) -> list[Cell]:
-    """Warm every candidate up and settle how many calls a round holds; returns the cells to time."""
-    share = max(2, -(-warmup // len(cells)))  # warm-up calls are spread over the cells
-    settled = []
-    for cell in cells:
-        spent = {}
-        for candidate in candidates:
-            sample = cell.lengths if cell.fixed is not None else typical_lengths(cell.lengths, share)
-            times = candidate.worker.time(batch=cell.batch, lengths=sample, calls=share, seed=seed)
-            spent[candidate.name] = float(np.median(times))
-            candidate.calls[cell.name] = int(np.clip(ROUND_MS / spent[candidate.name], 1, _MOST_CALLS))
-        if cell.fixed is None:  # all candidates run the same sentences, so the slowest one sets their number
-            bearable = int(np.clip(2 * ROUND_MS / max(spent.values()), _FEWEST_SENTENCES, len(cell.lengths)))
-            count = min(bearable, len(cell.lengths))
-            cell = Cell(1, None, typical_lengths(cell.lengths, count))  # noqa: PLW2901 - the cell as settled
-            for candidate in candidates:
-                passes = int(np.clip(ROUND_MS / (count * spent[candidate.name]), 1, _MOST_PASSES))
-                candidate.calls[cell.name] = count * passes
-        settled.append(cell)
-    return settled
+    def _ratios(self, candidate: _Candidate) -> dict[str, Interval]:
+        baseline = self._candidates[0]
+        if candidate is baseline:
+            return {}
+        medians = _Candidate.core_medians if self._settings.threads == 1 else _Candidate.medians
+        return {
+            cell.name: ratio_interval(medians(baseline, cell.name), medians(candidate, cell.name))
+            for cell in self._cells
+        }
 
+    def _timings(self, candidate: _Candidate, conditions: Conditions) -> CandidateTimings:
+        return CandidateTimings(
+            name=candidate.name,
+            path=str(candidate.path),
+            runtime=candidate.starts[0].runtime,
+            threads=self._settings.threads,
+            load_ms=float(np.median([start.load_ms for start in candidate.starts])),
+            cells=tuple(self._latency(candidate, cell) for cell in self._cells),
+            speedup_by_cell=self._ratios(candidate),
+            memory=MemoryFacts(
+                peak_rss_mb=candidate.peak_rss / 1e6,
+                load_rss_mb=max(start.load_rss_bytes for start in candidate.starts) / 1e6,
+            ),
+            cold_start=ColdStart(
+                load_ms=float(np.median([start.load_ms for start in candidate.starts])),
+                first_ms=float(np.median([start.first_ms for start in candidate.starts])),
+                runs=len(candidate.starts),
+            ),
+            conditions=conditions,
+            other_cores=conditions.other_cores,
+        )
 
-def _run_rounds(candidates: Sequence[_Candidate], cells: Sequence[Cell], rounds: int, seed: int) -> None:
-    shuffler = random.Random(seed)
-    with track("benchmark", total=rounds * len(cells) * len(candidates), unit="timings") as task:
-        for _ in range(rounds):
-            for cell in cells:
-                lengths = shuffler.sample(cell.lengths, len(cell.lengths))
-                for candidate in shuffler.sample(candidates, len(candidates)):
-                    times = candidate.worker.time(
-                        batch=cell.batch, lengths=lengths, calls=candidate.calls[cell.name], seed=seed
-                    )
-                    candidate.rounds.setdefault(cell.name, []).append(times)
-                    task.advance(1, model=candidate.name, cell=cell.name, ms=float(np.median(times)))
+    def _latency(self, candidate: _Candidate, cell: Cell) -> LatencyCell:
+        calls = candidate.calls(cell.name)
+        middle = geometric_interval(candidate.medians(cell.name))
+        p95_ms = float(np.percentile(calls, 95))
+        p95 = interval_around(
+            p95_ms, [np.percentile(times.elapsed, 95) for times in candidate.rounds[cell.name]]
+        )
+        return LatencyCell(
+            runtime=candidate.starts[0].runtime,
+            threads=self._settings.threads,
+            batch=cell.batch,
+            length=cell.fixed,
+            p50_ms=middle.value,
+            p95_ms=p95_ms,
+            p95_low=p95.low,
+            p95_high=p95.high,
+            p99_ms=float(np.percentile(calls, 99)),
+            low=middle.low,
+            high=middle.high,
+            runs=len(calls),
+            per_second=1e3 * cell.batch / float(calls.mean()),
+            steady=cell.name not in candidate.unsteady,
+        )
 
+    def _half_width(self) -> float | None:
+        """Of the widest headline ratio; None where nothing is compared."""
+        headline = self._cells[-1 if self._cells[-1].fixed is None else 0].name
+        widths = [
+            relative_half_width(self._ratios(candidate)[headline]) for candidate in self._candidates[1:]
+        ]
+        return max(widths, default=None)
 
-def _latency_cell(candidate: _Candidate, cell: Cell, threads: int) -> LatencyCell:
-    calls = np.concatenate([np.asarray(times) for times in candidate.rounds[cell.name]])
-    middle = median_interval(candidate.medians(cell.name))
-    return LatencyCell(
-        runtime=candidate.worker.loaded.runtime,
-        threads=threads,
-        batch=cell.batch,
-        length=cell.fixed,
-        p50_ms=middle.value,
-        p95_ms=float(np.percentile(calls, 95)),
-        low=middle.low,
-        high=middle.high,
-        runs=len(calls),
-    )
-
-
-def _timings(
-    candidate: _Candidate,
-    baseline: _Candidate,
-    cells: Sequence[Cell],
-    threads: int,
-    other_cores: float,
-) -> CandidateTimings:
-    ratios = {
-        cell.name: ratio_by_round_interval(baseline.medians(cell.name), candidate.medians(cell.name))
-        for cell in cells
-        if candidate is not baseline
-    }
-    return CandidateTimings(
-        name=candidate.name,
-        path=str(candidate.path),
-        runtime=candidate.worker.loaded.runtime,
-        threads=threads,
-        load_ms=candidate.worker.loaded.load_ms,
-        cells=tuple(_latency_cell(candidate, cell, threads) for cell in cells),
-        speedup_by_cell=ratios,
-        memory=MemoryFacts(peak_rss_mb=candidate.worker.peak_rss_bytes() / 1e6),
-        other_cores=other_cores,
-    )
+    def _conditions(self) -> Conditions:
+        other_cores = self._busy_core_seconds / self._seconds
+        return Conditions(
+            threads=self._settings.threads,
+            affinity=tuple(self._cores),
+            rounds=self.rounds,
+            seconds=self._seconds,
+            half_width=self._half_width(),
+            load_before=self._load_before,
+            load_after=load_average(),
+            other_cores=other_cores,
+            busy=other_cores > BUSY_CORES,
+        )
 
 
 def benchmark(
@@ -167,41 +271,27 @@ def benchmark(
     lengths: Sequence[int] | None = None,
     *,
     seed: int = 0,
-    cores: Sequence[int] | None = None,
     trust_remote_code: bool = False,
+    most_rounds: int | None = None,
 ) -> list[CandidateTimings]:
     """Time ``candidates`` against the first of them, the baseline.
 
     Args:
         candidates: Name to model folder, export folder or .onnx file.
-        settings: Rounds, threads, shapes.
+        settings: Rounds or a budget, threads, shapes.
         lengths: Token counts of the data's rows; given, a cell ``data`` times sentences of these lengths
-        one by one. seed: Of the order of candidates and of the made-up inputs. cores: Bind every worker to
-        these cores. trust_remote_code: Allow code from a model's own folder to run.
+        one by one. seed: Of the order of candidates and of the made-up inputs. trust_remote_code: Allow code
+        from a model's own folder to run. most_rounds: Rounds at which a budget ends too.
 
     Returns:
-        One record per candidate, in the order given. Tokenizer time is not part of any figure.
+        One record per candidate, in the order given. Tokenizer time is not part of any latency.
 
     Raises:
         ConfigError: Nothing to time. InputError: a candidate cannot be opened. WorkError: a worker died.
     """
-    if not candidates:
-        raise ConfigError("Nothing to benchmark: no model was given.", hint="Give at least one model.")
-    with ExitStack() as stack:
-        running = []
-        for name, path in candidates.items():
-            worker = WorkerProcess(
-                Path(path), threads=settings.threads, cores=cores, trust_remote_code=trust_remote_code
-            )
-            running.append(_Candidate(name, Path(path), stack.enter_context(worker)))
-        limits = [c.worker.loaded.max_length for c in running if c.worker.loaded.max_length is not None]
-        cells = _cells(settings, lengths, min(limits, default=None))
-        cells = _warm_up(running, cells, settings.warmup, seed)
-        neighbours = Neighbours()
-        _run_rounds(running, cells, settings.rounds, seed)
-        other_cores = neighbours.cores()
-        if busy := busy_note(other_cores):
-            warn(busy)
-        return [
-            _timings(candidate, running[0], cells, settings.threads, other_cores) for candidate in running
-        ]
+    measurement = Measurement(candidates, settings, lengths, seed=seed, trust_remote_code=trust_remote_code)
+    measurement.run(most_rounds)
+    timings = measurement.timings()
+    if busy := busy_note(timings[0].other_cores or 0.0):
+        warn(busy)
+    return timings

@@ -11,6 +11,7 @@ import time
 import psutil
 
 BUSY_CORES = 0.25  # above this, neighbours lengthen calls that outlast a time slice
+_LOOK_SECONDS = 0.3  # how long the cores are watched to find the quietest
 
 
 class Neighbours:
@@ -21,11 +22,30 @@ class Neighbours:
         self._all = _machine_seconds()
         self._ours = _our_seconds()
 
-    def cores(self) -> float:
-        """Cores that other processes kept busy on average since the count began, at least 0."""
+    def seconds(self) -> tuple[float, float]:
+        """Seconds since the count began, and the core-seconds that other processes used in them, at least 0."""
         wall = time.perf_counter() - self._started
         others = (_machine_seconds() - self._all) - (_our_seconds() - self._ours)
-        return max(0.0, others / wall)
+        return wall, max(0.0, others)
+
+
+def load_average() -> float | None:
+    """Load average over the last minute; None where the system keeps none."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def quietest_cores(count: int) -> list[int]:
+    """The ``count`` cores of this process that were least used in the last moment, in order.
+
+    Empty where a process cannot be bound, or when all its cores are wanted.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return []
+    allowed = os.sched_getaffinity(0)
+    if count >= len(allowed):
+        return []
+    used = psutil.cpu_percent(interval=_LOOK_SECONDS, percpu=True)
+    return sorted(sorted(allowed, key=lambda core: used[core] if core < len(used) else 0.0)[:count])
 
 
 def busy_note(cores: float) -> str:

@@ -1,4 +1,4 @@
-"""Intervals and tests: paired bootstrap over examples, exact McNemar, ratios of latency paired by round.
+"""Intervals and tests: paired bootstrap over examples, exact McNemar.
 
 A metric is a function of sums of per-example statistics (`tasks/metrics.py`). A resample changes only how much
 each example weighs in the sums, so all resamples together are one product ``weights @ statistics``. Numpy only.
@@ -160,32 +160,3 @@ def mcnemar_exact(baseline_correct: ArrayLike, candidate_correct: ArrayLike) -> 
         for k in range(min(lost, won) + 1)
     ]
     return min(1.0, 2.0 * math.fsum(math.exp(term) for term in log_terms))
-
-
-def _resampled_medians(values: Floats, resamples: int, seed: int) -> Floats:
-    drawn = np.random.default_rng(seed).integers(0, len(values), size=(resamples, len(values)))
-    medians: Floats = np.median(values[drawn], axis=1)
-    return medians
-
-
-def median_interval(rounds: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Median of per-round values with its 95 % interval.
-
-    The round is what is resampled, since calls within a round share the machine's mood.
-    """
-    values = np.asarray(rounds, dtype=np.float64)
-    return interval(float(np.median(values)), _resampled_medians(values, resamples, seed))
-
-
-def ratio_by_round_interval(
-    baseline_rounds: ArrayLike, candidate_rounds: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval:
-    """Speed-up ``baseline / candidate``: the median over rounds of the ratio within a round, with its 95 %
-    interval.
-
-    Both were timed in the same rounds, so a slow minute of the machine slows both and cancels. Logarithms
-    make the answer the reciprocal of itself when the two change places.
-    """
-    logs = np.log(np.asarray(baseline_rounds, np.float64)) - np.log(np.asarray(candidate_rounds, np.float64))
-    found = median_interval(logs, resamples=resamples, seed=seed)
-    return Interval(value=math.exp(found.value), low=math.exp(found.low), high=math.exp(found.high))

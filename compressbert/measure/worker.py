@@ -4,9 +4,12 @@ It reads one JSON request a line on stdin and writes one JSON answer a line on s
 prints goes to stderr, so that it cannot break the protocol. End of input ends the process.
 
     {"do": "load", "path": P, "threads": 1, "cores": [0] | null, "trust_remote_code": false}
-        -> {"load_ms", "peak_rss_bytes", "runtime", "input_names", "vocab_size", "max_length"}
-    {"do": "time", "batch": 1, "lengths": [32] , "calls": 50, "seed": 0}
-        -> {"ms": [one per call]}        goes through the lengths in order, again and again
+        -> {"load_ms", "first_ms", "peak_rss_bytes", "runtime", "input_names", "vocab_size", "max_length"}
+           first_ms: one text of 32 tokens, or of as many as the model takes, right after opening
+    {"do": "warm", "batch": 1, "lengths": [32], "calls": 20, "seed": 0}
+        -> {"steady", "calls", "core_ms"}    at least so many calls, and until they take equally long
+    {"do": "time", "batch": 1, "lengths": [32], "calls": 50, "seed": 0}
+        -> {"elapsed": [ms of each call], "on_core": [...]}    goes through the lengths in order, again and again
     {"do": "memory"} -> {"peak_rss_bytes"}
     {"do": "quit"}   -> {}
 
@@ -20,6 +23,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,9 +32,13 @@ from numpy.typing import NDArray
 
 from compressbert.errors import CompressbertError, InputError
 from compressbert.measure.memory import peak_rss_bytes
-from compressbert.measure.runners import Limits, Runner, open_runner
+from compressbert.measure.runners import Arrays, Limits, Runner, open_runner
 
 _FIRST_ID, _LAST_ID = 5, 1000  # past the special tokens, inside any vocabulary
+_FIRST_LENGTH = 32  # tokens of the text that a fresh process answers first
+_WINDOW_MS = 200.0  # of a warm-up
+_MOST_WINDOWS = 12
+_STEADY = 0.05  # two windows that differ by less are alike
 
 
 def random_inputs(
@@ -54,20 +62,78 @@ def random_inputs(
     return {name: filled[name] for name in names}
 
 
-def time_calls(runner: Runner, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> list[float]:
-    """Milliseconds of each call. Inputs are made beforehand; one call goes untimed to refill the caches."""
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of each call: by the clock, and those in which it had a core.
+
+    The second is processor time, at most the time by the clock: for one thread, what is left when waiting for
+    a core that another process holds is taken away.
+    """
+
+    elapsed: list[float]
+    on_core: list[float]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Times]) -> Times:
+        """All calls of ``parts``."""
+        return cls(
+            [ms for part in parts for ms in part.elapsed], [ms for part in parts for ms in part.on_core]
+        )
+
+
+def timed(runner: Runner, inputs: Sequence[Arrays]) -> Times:
+    """Times of one call for each of ``inputs``."""
+    elapsed, on_core = [], []
+    for arrays in inputs:
+        start, start_on_core = time.perf_counter(), time.process_time()
+        runner.predict(arrays)
+        used = time.process_time() - start_on_core
+        spent = time.perf_counter() - start
+        elapsed.append(spent * 1e3)
+        on_core.append(min(used, spent) * 1e3)
+    return Times(elapsed, on_core)
+
+
+def time_calls(runner: Runner, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> Times:
+    """Times of each call. Inputs are made beforehand; one call goes untimed to refill the caches."""
+    inputs = _inputs(runner, batch, lengths, calls, seed)
+    runner.predict(inputs[0])
+    return timed(runner, inputs)
+
+
+@dataclass(frozen=True)
+class Warmth:
+    """How a warm-up ended: ``core_ms`` is the median call of its last window."""
+
+    steady: bool
+    calls: int
+    core_ms: float
+
+
+def warm_up(runner: Runner, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> Warmth:
+    """Call until two windows of calls in a row agree within a few per cent, and ``calls`` times at least.
+
+    A window is half of ``calls``, fewer where calls are slow. After twelve windows it is given up: not steady.
+    """
+    inputs = _inputs(runner, batch, lengths, max(1, -(-calls // 2)), seed)
+    first = timed(runner, inputs[:1]).on_core[0]
+    inputs = inputs[: max(1, int(_WINDOW_MS / first))]
+    made, before = 1, first
+    for _ in range(_MOST_WINDOWS):
+        window = float(np.median(timed(runner, inputs).on_core))
+        made += len(inputs)
+        if abs(window / before - 1) <= _STEADY and (made >= calls or len(inputs) * window >= _WINDOW_MS / 2):
+            return Warmth(True, made, window)
+        before = window
+    return Warmth(False, made, before)
+
+
+def _inputs(runner: Runner, batch: int, lengths: Sequence[int], calls: int, seed: int) -> list[Arrays]:
     distinct = {
         length: random_inputs(runner.input_names, batch, length, limits=runner.limits, seed=seed)
         for length in lengths
     }
-    inputs = [distinct[lengths[call % len(lengths)]] for call in range(calls)]
-    runner.predict(inputs[0])
-    spent = []
-    for arrays in inputs:
-        start = time.perf_counter()
-        runner.predict(arrays)
-        spent.append((time.perf_counter() - start) * 1e3)
-    return spent
+    return [distinct[lengths[call % len(lengths)]] for call in range(calls)]
 
 
 class Worker:
@@ -83,9 +149,13 @@ class Worker:
             return self._load(**request)
         if kind == "memory":
             return {"peak_rss_bytes": peak_rss_bytes()}
+        if kind == "warm" and self._runner is not None:
+            return asdict(warm_up(self._runner, **request))
         if kind == "time" and self._runner is not None:
-            return {"ms": time_calls(self._runner, **request)}
-        raise InputError(f"The worker cannot do {kind!r} now; it knows load, then time, memory and quit.")
+            return asdict(time_calls(self._runner, **request))
+        raise InputError(
+            f"The worker cannot do {kind!r} now; it knows load, then warm, time, memory and quit."
+        )
 
     def _load(
         self, path: str, threads: int, cores: list[int] | None = None, trust_remote_code: bool = False
@@ -94,9 +164,13 @@ class Worker:
             os.sched_setaffinity(0, cores)
         start = time.perf_counter()
         self._runner = open_runner(Path(path), threads=threads, trust_remote_code=trust_remote_code)
+        load_ms, opened_rss = (time.perf_counter() - start) * 1e3, peak_rss_bytes()
+        length = min(self._runner.limits.max_length or _FIRST_LENGTH, _FIRST_LENGTH)
+        (first_ms,) = timed(self._runner, _inputs(self._runner, 1, [length], 1, 0)).elapsed
         return {
-            "load_ms": (time.perf_counter() - start) * 1e3,
-            "peak_rss_bytes": peak_rss_bytes(),
+            "load_ms": load_ms,
+            "first_ms": first_ms,
+            "peak_rss_bytes": opened_rss,
             "runtime": self._runner.runtime,
             "input_names": list(self._runner.input_names),
             "vocab_size": self._runner.limits.vocab_size,

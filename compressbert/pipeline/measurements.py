@@ -132,15 +132,14 @@ def _again(config: PipelineConfig, planned: Plan, report: Report, rounds: int, s
 
     candidates = _exports(config, planned)
     pair = (candidates[0], candidates[-1])
-    settings = config.benchmark.model_copy(
-        update={"rounds": rounds, "budget_seconds": seconds, "precision": None}
-    )
+    settings = config.benchmark.model_copy(update={"budget_seconds": seconds, "precision": None})
     note(f"gates: cannot tell; measuring {pair[0].name} and {pair[1].name} again, at most {rounds} rounds")
     timings = benchmark(
         {candidate.name: candidate.export for candidate in pair},
         settings,
         _lengths(config, candidates[0]),
         seed=config.seed + 1,
+        most_rounds=rounds,
     )[-1]
     row = report.rows[-1].model_copy(
         update={"speedup": timings.speedup, "latency": timings.cells, "memory": timings.memory}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,7 @@ ISA = (
     *("neon", "asimddp", "i8mm", "bf16", "sve"),
 )
 _CPU_INFO = Path("/proc/cpuinfo")
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 @cache
@@ -43,16 +45,20 @@ def environment() -> Environment:
         cpu=fields.get("model name") or platform.processor() or platform.machine(),
         isa=tuple(name for name in ISA if name in flags),
         cores=_cores(),
+        governor=_governor(),
     )
 
 
 def fingerprint(machine: Environment) -> str:
-    """What two machines must share for milliseconds of one to be compared with those of the other.
+    """A short name for machines whose latencies may be compared: ``intel-xeon-2-cores-1a2b3c4d``.
 
-    The processor, its instructions and the cores in use. Versions of packages are left out: that a new version is
-    slower is what a limit on milliseconds is there to find.
+    The same processor, instructions, cores and frequency governor give the same name, whatever the versions
+    of the libraries: a library that became slower is what a limit on latency is there to find.
     """
-    return sha256_json([machine.cpu, machine.isa, machine.cores])[:12]
+    words = re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*", " ", machine.cpu.lower())
+    name = "-".join(re.findall(r"[a-z0-9]+", words)) or "machine"
+    facts = machine.model_dump(mode="json", include={"cpu", "isa", "cores", "governor"})
+    return f"{name}-{machine.cores}-cores-{sha256_json(facts)[:8]}"
 
 
 def _versions() -> dict[str, str]:
@@ -63,6 +69,13 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _governor() -> str | None:
+    try:
+        return _GOVERNOR.read_text(encoding="ascii").strip() or None
+    except OSError:
+        return None
 
 
 def _cpu_fields() -> dict[str, str]:

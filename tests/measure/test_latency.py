@@ -14,9 +14,10 @@ import pytest
 from compressbert import progress
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError, InputError, WorkError
-from compressbert.measure import latency
+from compressbert.measure import cells
+from compressbert.measure.cells import typical_lengths
 from compressbert.measure.client import WorkerProcess
-from compressbert.measure.latency import benchmark, typical_lengths
+from compressbert.measure.latency import benchmark
 from compressbert.measure.runners import Limits
 from compressbert.measure.worker import random_inputs
 from tests.measure.graphs import VOCABULARY, export_folder
@@ -59,8 +60,9 @@ def test_protocol(tmp_path: Path) -> None:
     assert loaded["vocab_size"] == VOCABULARY
     assert loaded["max_length"] == 64
     assert loaded["load_ms"] > 0
-    assert len(timed["ms"]) == 5
-    assert all(ms > 0 for ms in timed["ms"])
+    assert len(timed["elapsed"]) == len(timed["on_core"]) == 5
+    assert all(0 < core <= ms for ms, core in zip(timed["elapsed"], timed["on_core"], strict=True))
+    assert loaded["first_ms"] > 0
     assert memory["peak_rss_bytes"] >= loaded["peak_rss_bytes"] > 10e6
 
 
@@ -134,7 +136,7 @@ def test_typical_lengths_have_the_datas_distribution() -> None:
 def test_same_file_twice_is_no_faster_and_more_work_is_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency, "ROUND_MS", 20.0)
+    monkeypatch.setattr(cells, "ROUND_MS", 20.0)
     plain = export_folder(tmp_path / "plain", products=30)
     heavy = export_folder(tmp_path / "heavy", products=120)
     settings = BenchmarkSettings(rounds=12, cells=((4, 32),), sentences=8, warmup=10)

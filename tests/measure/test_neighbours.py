@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
-from compressbert.measure.neighbours import BUSY_CORES, Neighbours, busy_note
+from compressbert.measure import neighbours
+from compressbert.measure.neighbours import BUSY_CORES, Neighbours, busy_note, quietest_cores
 
-BURN = "import time\nend = time.perf_counter() + {seconds}\nwhile time.perf_counter() < end: pass"
+BURN = "import time\nwhile time.process_time() < 0.4: pass\nprint('done', flush=True)\ninput()"
 
 
-def test_own_work_and_that_of_workers_is_not_counted() -> None:
-    with subprocess.Popen([sys.executable, "-c", BURN.format(seconds=1.5)]):
-        time.sleep(0.3)  # started before the count: a worker
-        counted, machine = Neighbours(), psutil.cpu_times()
-        started = time.perf_counter()
-        while time.perf_counter() - started < 0.8:
+def test_own_work_and_that_of_workers_is_ours() -> None:
+    before, begun = neighbours._our_seconds(), time.process_time()
+    with subprocess.Popen(
+        [sys.executable, "-c", BURN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        while time.process_time() - begun < 0.2:
             pass
-        others = counted.cores()
-        now = psutil.cpu_times()
-    everything = (now.user + now.system + now.nice - machine.user - machine.system - machine.nice) / 0.8
-    assert everything > 0.9  # the two of us kept at least one core busy
-    assert others < everything - 0.4  # the two of us got that much of the machine at the least
+        assert worker.stdout.readline() == "done\n"
+        counted = neighbours._our_seconds() - before
+        worker.communicate("\n")
+    assert counted > 0.55  # 0.4 of the worker's and 0.2 of our own, in ticks of 10 ms
 
 
-def test_a_neighbour_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compressbert.measure.neighbours._our_seconds", lambda: 0.0)  # nothing is ours
-    counted = Neighbours()
-    started = time.perf_counter()
-    while time.perf_counter() - started < 0.5:
-        pass
-    assert counted.cores() > 0.5
+def test_the_machines_work_less_ours_is_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, machine, ours = iter([100.0, 110.0]), iter([50.0, 65.0]), iter([7.0, 17.0])
+    monkeypatch.setattr(neighbours.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(neighbours, "_machine_seconds", lambda: next(machine))
+    monkeypatch.setattr(neighbours, "_our_seconds", lambda: next(ours))
+    assert Neighbours().seconds() == (10.0, 5.0)  # 15 core-seconds in all, 10 of them ours
+
+
+def test_counting_errors_never_give_less_than_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours: Iterator[float] = iter([0.0, 1e6])
+    monkeypatch.setattr(neighbours, "_our_seconds", lambda: next(ours))
+    assert Neighbours().seconds()[1] == 0.0
 
 
 def test_only_a_busy_machine_is_noted() -> None:
     assert busy_note(BUSY_CORES) == ""
     assert "1.3 of" in busy_note(1.3)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes cannot be bound here")
+def test_the_quietest_cores_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 5})
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [90.0, 10.0, 50.0, 0, 0, 20.0])
+    assert quietest_cores(1) == [1]
+    assert quietest_cores(2) == [1, 5]
+    assert quietest_cores(4) == []  # all of them: nothing to choose

@@ -153,43 +153,6 @@ def test_mcnemar_of_many_pairs_agrees_with_scipy() -> None:
     assert s.mcnemar_exact(before, ~before) == pytest.approx(expected, rel=1e-6)
 
 
-def test_median_interval_by_hand() -> None:
-    found = s.median_interval([5.0, 5.0, 5.0, 5.0])
-    assert (found.value, found.low, found.high) == (5, 5, 5)
-    found = s.median_interval([1.0, 2.0, 3.0, 4.0, 100.0])
-    assert found.value == 3
-    assert 1 <= found.low < 3 < found.high <= 100
-
-
-def test_ratio_of_identical_rounds_is_one() -> None:
-    rounds = np.random.default_rng(0).lognormal(0, 0.3, 12)
-    found = s.ratio_by_round_interval(rounds, rounds)
-    assert (found.value, found.low, found.high) == (1, 1, 1)
-
-
-def test_ratio_is_paired_by_round_and_symmetric() -> None:
-    generator = np.random.default_rng(1)
-    mood = generator.lognormal(0, 1.0, 12)  # the machine slows both alike, by far more than they differ
-    baseline = 4 * mood * generator.lognormal(0, 0.01, 12)
-    candidate = 2 * mood * generator.lognormal(0, 0.01, 12)
-    found = s.ratio_by_round_interval(baseline, candidate)
-    assert 1.97 < found.low < 2 < found.high < 2.03
-    back = s.ratio_by_round_interval(candidate, baseline)
-    assert back.value == pytest.approx(1 / found.value)
-    assert (back.low, back.high) == (pytest.approx(1 / found.high), pytest.approx(1 / found.low))
-
-
-def test_interval_of_a_ratio_covers_the_truth() -> None:
-    generator = np.random.default_rng(2)
-    covered = 0
-    for _ in range(300):
-        mood = generator.lognormal(0, 0.5, 12)
-        baseline, candidate = (mood * generator.lognormal(0, 0.05, 12) for _ in range(2))
-        found = s.ratio_by_round_interval(3 * baseline, candidate, resamples=1000)
-        covered += found.low <= 3 <= found.high
-    assert 0.91 <= covered / 300 <= 0.99
-
-
 @pytest.mark.parametrize("table", [hits(np.arange(872) % 9 > 0), spread(872)], ids=["patterns", "rows"])
 def test_ten_thousand_resamples_of_sst2_take_under_half_a_second(table: Floats) -> None:
     start = time.process_time()

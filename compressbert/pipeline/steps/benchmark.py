@@ -10,9 +10,9 @@ from compressbert.config.schema import BenchmarkConfig, DataConfig
 from compressbert.errors import InputError
 from compressbert.measure.latency import benchmark as time_candidates
 from compressbert.pipeline.steps.inputs import validation_lengths
-from compressbert.results.environment import environment
+from compressbert.results.environment import environment, fingerprint
 from compressbert.results.measured import CandidateTimings
-from compressbert.results.record import SCHEMA_VERSION
+from compressbert.results.record import SCHEMA_VERSION, Record
 from compressbert.results.store import write_json_atomic
 
 
@@ -27,23 +27,29 @@ class BenchmarkResult:
         return {
             "schema_version": SCHEMA_VERSION,
             "environment": environment().model_dump(mode="json"),
+            "machine": fingerprint(environment()),
+            "conditions": _dumped(self.rows[0].conditions),
             "rows": [self._row(row) for row in self.rows],
         }
 
     def _row(self, row: CandidateTimings) -> dict[str, Any]:
-        speedup = row.speedup
         return {
             "name": row.name,
             "path": row.path,
+            "runtime": row.runtime,
             "latency": [cell.model_dump(mode="json") for cell in row.cells],
             "memory": row.memory.model_dump(mode="json"),
             "load_ms": row.load_ms,
+            "cold_start": _dumped(row.cold_start),
+            "tokenizer_ms": row.tokenizer_ms,
             "other_cores": row.other_cores,
-            "speedup": speedup.model_dump(mode="json") if speedup else None,
-            "speedup_by_cell": {
-                name: ratio.model_dump(mode="json") for name, ratio in row.speedup_by_cell.items()
-            },
+            "speedup": _dumped(row.speedup),
+            "speedup_by_cell": {name: _dumped(ratio) for name, ratio in row.speedup_by_cell.items()},
         }
+
+
+def _dumped(record: Record | None) -> dict[str, Any] | None:
+    return None if record is None else record.model_dump(mode="json")
 
 
 def benchmark(config: BenchmarkConfig, *, overwrite: bool = False) -> BenchmarkResult:

@@ -1,0 +1,101 @@
+"""Shapes to time, and how the time of a round is spent on each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compressbert.config.schema import BenchmarkSettings
+from compressbert.errors import ConfigError
+from compressbert.progress import note
+from compressbert.results.measured import cell_name
+
+ROUND_MS = 250.0  # what one candidate may spend on one cell in one round
+_TURNS = 5  # candidates alternate so often within a cell and round
+_MOST_CALLS = 400
+_MOST_PASSES = 10  # over the sentences of a turn, for models so small that one pass is over in a blink
+_FEWEST_SENTENCES = 16
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A shape to time: ``lengths`` in order; ``fixed`` is the length, or None for the data's own."""
+
+    batch: int
+    fixed: int | None
+    lengths: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The cell's key in reports."""
+        return cell_name(self.batch, self.fixed)
+
+    def sample(self, count: int) -> tuple[int, ...]:
+        """``count`` lengths that stand for the cell's."""
+        return typical_lengths(self.lengths, count)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a round does in one cell: so many turns; in each, every candidate makes its number of calls."""
+
+    cell: Cell
+    turns: int
+    calls: Mapping[str, int]  # per turn, by candidate; for the data's own lengths, passes over the turn's
+
+    def turns_of_lengths(self, shuffler: random.Random) -> list[tuple[int, ...]]:
+        """The lengths of each turn: the cell's own, dealt in random order, or the fixed one."""
+        if self.cell.fixed is not None:
+            return [self.cell.lengths] * self.turns
+        dealt = shuffler.sample(self.cell.lengths, len(self.cell.lengths))
+        return [tuple(dealt[turn :: self.turns]) for turn in range(self.turns)]
+
+    def calls_of(self, candidate: str, lengths: Sequence[int]) -> int:
+        """How many calls ``candidate`` makes in a turn over ``lengths``."""
+        return self.calls[candidate] * (1 if self.cell.fixed is not None else len(lengths))
+
+
+def typical_lengths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
+    """``count`` lengths that stand for all: evenly spaced quantiles, so no luck of the draw."""
+    ordered = np.sort(np.asarray(lengths))
+    places = (np.arange(count) + 0.5) / count * len(ordered)
+    return tuple(int(length) for length in ordered[places.astype(int)])
+
+
+def cells_to_time(
+    settings: BenchmarkSettings, lengths: Sequence[int] | None, longest: int | None
+) -> list[Cell]:
+    """The shapes that every candidate can take: those up to ``longest`` tokens. ConfigError if none is left."""
+    cells = [Cell(batch, length, (length,)) for batch, length in settings.cells]
+    if longest is not None:
+        too_long = [cell.name for cell in cells if cell.lengths[0] > longest]
+        if too_long:
+            note(f"Not timed, since a model takes at most {longest} tokens: {', '.join(too_long)}.")
+        cells = [cell for cell in cells if cell.name not in too_long]
+    if lengths is not None and len(lengths):
+        cut = np.minimum(np.asarray(lengths), longest) if longest is not None else lengths
+        cells.append(Cell(1, None, typical_lengths(cut, settings.sentences)))
+    if not cells:
+        raise ConfigError(
+            "No shape is left to time.", hint="Give data, or benchmark.cells that the models can take."
+        )
+    return cells
+
+
+def pace(cell: Cell, call_ms: Mapping[str, float]) -> Pace:
+    """Spend about `ROUND_MS` of each candidate on ``cell``, whose calls take ``call_ms``.
+
+    All candidates run the same sentences, so for the data's own lengths the slowest one sets their number.
+    """
+    slowest = max(call_ms.values())
+    if cell.fixed is not None:
+        turns = int(np.clip(ROUND_MS / slowest, 2, _TURNS))
+        calls = {name: int(np.clip(ROUND_MS / turns / ms, 1, _MOST_CALLS)) for name, ms in call_ms.items()}
+        return Pace(cell, turns, calls)
+    bearable = int(np.clip(ROUND_MS / slowest, _FEWEST_SENTENCES, len(cell.lengths)))
+    count = min(bearable, len(cell.lengths))
+    passes = {name: int(np.clip(ROUND_MS / (count * ms), 1, _MOST_PASSES)) for name, ms in call_ms.items()}
+    return Pace(Cell(1, None, cell.sample(count)), min(_TURNS, count), passes)
