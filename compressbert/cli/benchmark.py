@@ -59,11 +59,11 @@ def benchmark(
     if dry_run:
         show_intention(screen, "benchmark", settings)
         return 0
-    from compressbert.cli.show import benchmark_table
+    from compressbert.cli.show_benchmark import benchmark_tables
     from compressbert.pipeline.steps.benchmark import benchmark as step
 
     document = step(settings, overwrite=overwrite).to_json()
-    screen.show(document, benchmark_table(document))
+    screen.show(document, *benchmark_tables(document))
     return 0
 
 

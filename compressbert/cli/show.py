@@ -66,39 +66,6 @@ def _per_layer(values: tuple[int, ...]) -> str:
     return " ".join(str(value) for value in values)
 
 
-def benchmark_table(document: dict[str, Any]) -> Table:
-    """Latency per shape, memory and speed-up of each candidate, from `benchmark`'s JSON document."""
-    rows: list[dict[str, Any]] = document["rows"]
-    shapes = [_shape(cell) for cell in rows[0]["latency"]] if rows else []
-    made = table(
-        "",
-        *(f"{shape} ms" for shape in shapes),
-        "peak MB",
-        "speed-up ×",
-        right=tuple(range(1, len(shapes) + 3)),
-    )
-    for row in rows:
-        cells = [f"{cell['p50_ms']:.2f}" for cell in row["latency"]]
-        memory = row.get("memory")
-        made.add_row(
-            Text(row["name"]),
-            *cells,
-            f"{memory['peak_rss_mb']:.0f}" if memory else "–",
-            _ratio(row.get("speedup")),
-        )
-    return made
-
-
-def _shape(cell: dict[str, Any]) -> str:
-    return "own lengths" if cell["length"] is None else f"{cell['batch']}×{cell['length']}"
-
-
-def _ratio(interval: dict[str, float] | None) -> str:
-    if interval is None:
-        return "baseline"
-    return f"{interval['value']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
-
-
 def verify_table(document: dict[str, Any]) -> Table:
     """What each loader said, from `verify`'s JSON document."""
     made = table("loader", "status", "difference", "", right=(2,))

@@ -61,8 +61,13 @@ class Pace:
 def typical_lengths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
     """``count`` lengths that stand for all: evenly spaced quantiles, so no luck of the draw."""
     ordered = np.sort(np.asarray(lengths))
-    places = (np.arange(count) + 0.5) / count * len(ordered)
-    return tuple(int(length) for length in ordered[places.astype(int)])
+    return tuple(int(ordered[place]) for place in typical_places(len(ordered), count))
+
+
+def typical_places(total: int, count: int) -> list[int]:
+    """``count`` places in a sorted list of ``total``, evenly spaced, each in the middle of its part."""
+    places: list[int] = ((np.arange(count) + 0.5) / count * total).astype(int).tolist()
+    return places
 
 
 def cells_to_time(

@@ -91,6 +91,7 @@ def _key(config: PipelineConfig, planned: Plan) -> str:
 def _measure(config: PipelineConfig, planned: Plan) -> Report:
     from compressbert.measure.latency import benchmark
     from compressbert.measure.neighbours import busy_note
+    from compressbert.pipeline.steps.inputs import validation_texts
     from compressbert.report.rows import RowInput, build
 
     candidates = _exports(config, planned)
@@ -98,6 +99,7 @@ def _measure(config: PipelineConfig, planned: Plan) -> Report:
         {candidate.name: candidate.export for candidate in candidates},
         config.benchmark,
         _lengths(config, candidates[0]),
+        texts=validation_texts(config.data),
         seed=config.seed,
     )
     comparisons = _compare(config, planned, candidates)

@@ -157,23 +157,75 @@ def test_usage_errors_say_what_was_meant(step: Step, arguments: tuple[str, ...],
     assert step.calls == []
 
 
+CONDITIONS = {
+    "threads": 1, "affinity": [1], "rounds": 8, "seconds": 43.2, "half_width": 0.012, "load_before": 0.4,
+    "load_after": 1.1, "other_cores": 0.04, "busy": False,
+}  # fmt: skip
+
+
 class Benchmark:
-    def __init__(self, config: Any) -> None:
-        self.config = config
+    def __init__(self, config: Any, *, conditions: dict[str, Any] = CONDITIONS, steady: bool = True) -> None:
+        self.config, self.conditions, self.steady = config, conditions, steady
 
     def to_json(self) -> dict[str, Any]:
-        cell = {"batch": 1, "length": None, "p50_ms": 12.5}
-        speedup = {"value": 2.0, "low": 1.9, "high": 2.1}
+        fixed = {
+            "batch": 8, "length": 128, "p50_ms": 1234.5, "p95_ms": 1300.0, "p99_ms": 1310.0, "per_second": 6.48,
+            "steady": self.steady,
+        }  # fmt: skip
+        own = fixed | {
+            "batch": 1,
+            "length": None,
+            "p50_ms": 12.5,
+            "p95_ms": 20.04,
+            "per_second": 79.9,
+            "steady": True,
+        }
+        speedups = {
+            "8x128": {"value": 2.5, "low": 2.4, "high": 2.6},
+            "data": {"value": 2.0, "low": 1.9, "high": 2.1},
+        }
         rows = [
             {
                 "name": name,
-                "latency": [cell, {**cell, "length": 32}],
-                "memory": {"peak_rss_mb": 210.4},
-                "speedup": ratio,
+                "runtime": "onnxruntime",
+                "latency": [fixed, own],
+                "memory": {"peak_rss_mb": 210.4, "load_rss_mb": 154.0},
+                "cold_start": {"load_ms": 312.4, "first_ms": 9.3, "runs": 8},
+                "tokenizer_ms": tokenizer,
+                "speedup": ratios.get("data"),
+                "speedup_by_cell": ratios,
             }
-            for name, ratio in zip(self.config.models, (None, speedup), strict=True)
+            for name, ratios, tokenizer in zip(
+                self.config.models, ({}, speedups), (0.0712, None), strict=True
+            )
         ]
-        return {"schema_version": 1, "rows": rows}
+        machine = "intel-xeon-2-cores-1a2b3c4d"
+        return {"schema_version": 1, "machine": machine, "conditions": self.conditions, "rows": rows}
+
+
+BENCHMARK_TABLES = """\
+   shape        p50 ms   p95   p99  texts/s           speed-up
+a  own lengths    12.5  20.0  1310       80           baseline
+   8×128          1234  1300  1310      6.5           baseline
+b  own lengths    12.5  20.0  1310       80  2.00× [1.90, 2.10]
+   8×128          1234  1300  1310      6.5  2.50× [2.40, 2.60]
+
+   runtime      load ms  first answer ms  tokenizer ms  MB loaded  MB peak
+a  onnxruntime      312             9.30         0.071        154      210
+b  onnxruntime      312             9.30             –        154      210
+
+threads          1, bound to core 1
+rounds           8, interleaved, in 43 s
+precision        ratios to within ± 1.2 %
+load average     0.40 before, 1.10 after
+other processes  kept 0.04 cores busy
+machine          quiet
+fingerprint      intel-xeon-2-cores-1a2b3c4d
+"""
+
+
+def words(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
 
 
 def test_benchmark_of_models_or_of_a_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -184,12 +236,10 @@ def test_benchmark_of_models_or_of_a_config(monkeypatch: pytest.MonkeyPatch, tmp
         return Benchmark(config)
 
     stand_in(monkeypatch, f"{STEPS}.benchmark", benchmark=benchmark)
-    result = invoke("benchmark", "a", "b", "--data", "v.csv", "--threads", "2")
-    assert [line.split() for line in result.stdout.splitlines()] == [
-        ["own", "lengths", "ms", "1×32", "ms", "peak", "MB", "speed-up", "×"],
-        ["a", "12.50", "12.50", "210", "baseline"],
-        ["b", "12.50", "12.50", "210", "2.00", "[1.90,", "2.10]"],
-    ]
+    options = ("--data", "v.csv", "--threads", "2", "--budget-seconds", "60", "--precision", "0.03")
+    result = invoke("benchmark", "a", "b", *options)
+    assert words(result.stdout) == words(BENCHMARK_TABLES)
+    assert (seen[0].benchmark.budget_seconds, seen[0].benchmark.precision) == (60.0, 0.03)
     assert (seen[0].models, seen[0].benchmark.threads, seen[0].data.validation) == (("a", "b"), 2, "v.csv")
     file = tmp_path / "b.yaml"
     file.write_text("models: [a, b]\nbenchmark: {rounds: 3}\n")
@@ -198,6 +248,17 @@ def test_benchmark_of_models_or_of_a_config(monkeypatch: pytest.MonkeyPatch, tmp
     assert seen[1].benchmark.rounds == 3
     assert "would write no folder" in invoke("benchmark", "a", "b", "--dry-run").stdout
     assert len(seen) == 2
+
+
+def test_benchmark_marks_a_busy_machine_and_unsettled_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    def benchmark(config: Any, *, overwrite: bool = False) -> Benchmark:
+        return Benchmark(config, conditions=CONDITIONS | {"other_cores": 1.3, "busy": True}, steady=False)
+
+    stand_in(monkeypatch, f"{STEPS}.benchmark", benchmark=benchmark)
+    lines = words(invoke("benchmark", "a", "b").stdout)
+    assert "busy:" in next(line for line in lines if line[:1] == ["machine"])
+    assert [line[1] for line in lines if line[:1] == ["8×128"]] == ["~1234", "~1234"]
+    assert ["~", "calls", "had", "not", "settled", "when", "warming", "up", "was", "given", "up"] in lines
 
 
 @pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 4)])

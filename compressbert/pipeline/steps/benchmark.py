@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressbert.config.schema import BenchmarkConfig, DataConfig
+from compressbert.config.schema import BenchmarkConfig
 from compressbert.errors import InputError
 from compressbert.measure.latency import benchmark as time_candidates
-from compressbert.pipeline.steps.inputs import validation_lengths
+from compressbert.pipeline.steps.inputs import validation_lengths, validation_texts
 from compressbert.results.environment import environment, fingerprint
 from compressbert.results.measured import CandidateTimings
 from compressbert.results.record import SCHEMA_VERSION, Record
@@ -67,17 +67,15 @@ def benchmark(config: BenchmarkConfig, *, overwrite: bool = False) -> BenchmarkR
     for path in paths:
         if not path.exists():
             raise InputError(f"no model at {path}", hint="Give model folders, export folders or .onnx files.")
-    lengths = _lengths(config.data, paths[0])
-    result = BenchmarkResult(time_candidates(_named(paths), config.benchmark, lengths, seed=config.seed))
+    lengths = validation_lengths(config.data, paths[0]) if config.data is not None else None
+    texts = validation_texts(config.data) if config.data is not None else []
+    timings = time_candidates(_named(paths), config.benchmark, lengths, texts=texts, seed=config.seed)
+    result = BenchmarkResult(timings)
     if config.output is not None:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)
         write_json_atomic(folder / "benchmark.json", result.to_json())
     return result
-
-
-def _lengths(data: DataConfig | None, path: Path) -> list[int] | None:
-    return validation_lengths(data, path) if data is not None else None
 
 
 def _named(paths: list[Path]) -> dict[str, Path]:

@@ -131,3 +131,12 @@ def validation_lengths(data: DataConfig, path: Path) -> list[int] | None:
     tokenizer = load_tokenizer(artefact_folder(path))
     encoded = encode(split, tokenizer, task=task_for(data, ("a", "b")), max_length=data.max_length)
     return [int(length) for length in encoded.lengths]
+
+
+def validation_texts(data: DataConfig) -> list[tuple[str, str | None]]:
+    """Return each validation row's text and second text, if it has one; nothing without a split."""
+    if data.validation is None and data.hub is None:
+        return []
+    rows = read_split(data, "validation", need_labels=False).rows
+    pairs = rows["text_pair"] if "text_pair" in rows.column_names else [None] * len(rows)
+    return list(zip(rows["text"], pairs, strict=True))
