@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from compressbert.cli.console import Screen
-from compressbert.cli.options import Config, DryRun, Model, Output, Overwrite, Set
+from compressbert.cli.options import ColumnNames, Config, Data, DryRun, Model, Output, Overwrite, Set
 
+Format = Annotated[str | None, typer.Option("--format", metavar="F", help="onnx or openvino.")]
 Precision = Annotated[str | None, typer.Option(metavar="P", help="auto, fp32, int8 or both.")]
 
 
@@ -17,13 +18,16 @@ def export(
     *,
     config: Config = None,
     model: Model = None,
+    file_format: Format = None,
     precision: Precision = None,
+    data: Data = None,
+    columns: ColumnNames = None,
     overrides: Set = None,
     output: Output = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Write a model as ONNX, checked against PyTorch.
+    """Write a model as ONNX or OpenVINO IR, checked against PyTorch.
 
     Example: compressbert export --model runs/int8 -o runs/onnx
     """
@@ -32,7 +36,8 @@ def export(
     from compressbert.config.schema import ExportStepConfig
     from compressbert.results.record import StepResult
 
-    options = model_options(model=model, output=output)
+    options = model_options(model=model, data=data, columns=columns, output=output)
+    options["--format"] = ("export.format", file_format)
     options["--precision"] = ("export.precision", precision)
     document = read_document(config, overrides, options)
     settings = settings_of(document, "export", ExportStepConfig, needs_output=True)

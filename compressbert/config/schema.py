@@ -94,6 +94,9 @@ class ExportStepConfig(StepConfig):
 
     model: ModelSource = Field(description="The model to export.")
     export: ExportConfig = Field(default_factory=ExportConfig, description="How it is exported.")
+    data: DataConfig | None = Field(
+        None, description="Training data to calibrate on, and validation data to score the file on."
+    )
 
 
 class EvaluateConfig(StepConfig):

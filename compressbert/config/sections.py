@@ -120,10 +120,15 @@ class MethodSettings(BaseModel):
 class ExportConfig(Settings):
     """How a model is exported."""
 
-    format: Literal["onnx"] = Field("onnx", description="The file format.")
+    format: Literal["onnx", "openvino"] = Field(
+        "onnx", description="The file format; openvino needs the extra of that name."
+    )
     precision: Literal["auto", "fp32", "int8", "both"] = Field(
         "auto",
         description="auto: int8 for an int8 model, else fp32. int8 and both quantize an fp32 model.",
+    )
+    calibration: Positive = Field(
+        300, description="Training rows that int8 OpenVINO export takes the ranges of activations from."
     )
     opset: Annotated[int, Field(ge=17, le=21)] = Field(17, description="ONNX operator set.")
     optimize: bool = Field(

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,13 +13,13 @@ from compressbert.config.schema import ExportConfig
 from compressbert.errors import ConfigError, InputError
 from compressbert.export import heads, trace
 from compressbert.export.encoder import input_names, write_encoder
+from compressbert.export.folder import staging, write_companions
 from compressbert.export.graph import GraphBuilder
 from compressbert.export.metadata import metadata_of
 from compressbert.export.parity import Parity, check
 from compressbert.export.products import Emitter
 from compressbert.model.edits import quantize_int8
 from compressbert.model.handle import Model
-from compressbert.model.stock import quiet, stored_config
 from compressbert.progress import note
 
 Precision = Literal["fp32", "int8"]
@@ -75,7 +69,7 @@ def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFac
     for text in notes:
         note(text)
     parity: dict[str, Parity] = {}
-    with _staging(folder) as stage:
+    with staging(folder) as stage:
         for precision in precisions:
             variant = _variant(model, precision)
             file = stage / FILES[precision]
@@ -85,7 +79,7 @@ def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFac
             else:
                 onnx.save_model(build(variant, settings), str(file))
                 parity[precision] = check(variant, file)
-        _write_companions(model, stage)
+        write_companions(model, stage)
     files: dict[str, Path] = {precision: folder / FILES[precision] for precision in precisions}
     return ExportFacts(
         files, parity, time.perf_counter() - started, "trace" if reason else "direct", tuple(notes)
@@ -151,41 +145,3 @@ def _variant(model: Model, precision: Precision) -> Model:
     if precision == "int8" and not model.is_int8:
         quantize_int8(variant)
     return variant
-
-
-def _write_companions(model: Model, folder: Path) -> None:
-    """The config, without a reference to code, and the tokenizer."""
-    config = stored_config(model.network)
-    config.pop("auto_map", None)
-    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
-    backend = getattr(model.tokenizer, "backend_tokenizer", None)
-    if backend is not None:  # the last call's truncation and padding are no part of the tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-    with quiet():
-        model.tokenizer.save_pretrained(folder)
-    _name_tokenizer_for_all(folder / "tokenizer_config.json")
-
-
-def _name_tokenizer_for_all(file: Path) -> None:
-    """Call a tokenizer that is all in `tokenizer.json` by the name that transformers 4, 5 and .js know."""
-    config = json.loads(file.read_text(encoding="utf-8"))
-    if config.get("tokenizer_class") == "TokenizersBackend":
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-        file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder`` whose files are moved into it if the block succeeds and removed if not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.export-", dir=folder.parent))
-    try:
-        yield stage
-        for file in sorted(path for path in stage.rglob("*") if path.is_file()):
-            target = folder / file.relative_to(stage)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, target)
-    finally:
-        shutil.rmtree(stage)

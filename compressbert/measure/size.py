@@ -1,9 +1,11 @@
-"""Bytes of an .onnx file, by component of the model."""
+"""Bytes of an exported file, by component of the model."""
 
 from __future__ import annotations
 
 import math
 import re
+import xml.etree.ElementTree as ET
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +32,7 @@ _PATTERNS = (
 
 
 @dataclass(frozen=True)
-class OnnxFacts:
+class FileFacts:
     """Size of an exported file. The components add up to it; the graph itself counts as rest."""
 
     bytes_on_disk: int
@@ -50,7 +52,7 @@ def _tensor_bytes(tensor: onnx.TensorProto) -> int:
     return -(-math.prod(int(size) for size in tensor.dims) * int(bits) // 8)
 
 
-def onnx_facts(file: Path) -> OnnxFacts:
+def onnx_facts(file: Path) -> FileFacts:
     """Bytes of ``file`` and its sidecars, by component. Raises InputError for a file that is not ONNX."""
     try:
         graph = onnx.load(str(file), load_external_data=False).graph
@@ -65,4 +67,38 @@ def onnx_facts(file: Path) -> OnnxFacts:
         sidecars |= {entry.value for entry in tensor.external_data if entry.key == "location"}
     total = file.stat().st_size + sum((file.parent / name).stat().st_size for name in sidecars)
     components["rest"] += total - sum(components.values())
-    return OnnxFacts(total, components, len(graph.initializer))
+    return FileFacts(total, components, len(graph.initializer))
+
+
+def openvino_facts(file: Path) -> FileFacts:
+    """Bytes of an OpenVINO IR and its weights, by component. Raises InputError for a file that is no IR.
+
+    Constants have no names of their own, so each belongs to the module that reads it first.
+    """
+    try:
+        net = ET.parse(file).getroot()
+    except (ET.ParseError, FileNotFoundError) as error:
+        raise InputError(f"{file} is not a readable IR: {error}.", hint="Export the model again.") from error
+    names = {layer.get("id"): layer.get("name", "") for layer in net.iter("layer")}
+    readers = defaultdict(list)
+    for edge in net.iter("edge"):
+        readers[edge.get("from-layer")].append(edge.get("to-layer"))
+    components = dict.fromkeys(COMPONENTS, 0)
+    counted = set()
+    for layer in net.iter("layer"):
+        data = layer.find("data")
+        if layer.get("type") != "Const" or data is None or data.get("offset") in counted:
+            continue
+        counted.add(data.get("offset"))
+        reader = layer.get("id")
+        while "__module." not in names[reader] and readers[reader]:
+            reader = readers[reader][0]
+        components[component_of(_module(names[reader]))] += int(data.get("size", "0"))
+    total = file.stat().st_size + file.with_suffix(".bin").stat().st_size
+    components["rest"] += total - sum(components.values())
+    return FileFacts(total, components, len(counted))
+
+
+def _module(name: str) -> str:
+    """``__module.network.bert.pooler.dense/aten::linear/Add`` as ``bert.pooler.dense``."""
+    return name.partition("/")[0].removeprefix("__module.").removeprefix("network.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compressbert.config.document import merged
+from compressbert.config.extras import require_extras
 from compressbert.config.load import parse_method
 from compressbert.config.schema import (
     CompressConfig,
@@ -115,7 +116,7 @@ def plan(
 
     Raises:
         ConfigError: Unknown step or method, or impossible settings.
-        InputError: A data file is missing.
+        InputError: A data file or an optional extra is missing.
     """
     folder = run_folder(config)
     steps = _resolve(config, folder)
@@ -172,6 +173,7 @@ def _resolve_step(
         settings = FinetuneConfig(**shared, data=data, train=TrainConfig.model_validate(train))
     elif step.method is None:
         settings = ExportStepConfig(**shared, export=step.export or ExportConfig())
+        require_extras(settings.export)
     else:
         method = find_method(step.method.name, step.kind)
         teacher = model_of(step.teacher) if step.teacher else None

@@ -1,18 +1,20 @@
-"""`export`: write a model folder as ONNX, checked against PyTorch before it is kept."""
+"""`export`: write a model folder as ONNX or OpenVINO IR, checked against PyTorch before it is kept."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from compressbert.config.schema import DataConfig, ExportStepConfig
+from compressbert.config.extras import require_extras
+from compressbert.config.schema import DataConfig, ExportConfig, ExportStepConfig
 from compressbert.export.foreign import load_for_export
-from compressbert.export.write import export_onnx
-from compressbert.measure.size import onnx_facts
+from compressbert.export.write import ExportFacts, export_onnx
+from compressbert.measure.size import onnx_facts, openvino_facts
 from compressbert.model.count import facts
 from compressbert.model.families import is_known
 from compressbert.model.handle import Model
 from compressbert.pipeline.keys import model_fingerprint, step_key
+from compressbert.pipeline.steps.calibration import calibration_batches
 from compressbert.pipeline.steps.inputs import read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, commit, output_folder
 from compressbert.results.record import ModelFacts, StepResult
@@ -28,14 +30,18 @@ def export_key(config: ExportStepConfig, *, parent: str, data: DataConfig | None
 def export(
     config: ExportStepConfig, *, overwrite: bool = False, data: DataConfig | None = None
 ) -> StepResult:
-    """Export ``config.model`` to ``config.output``; with ``data``, the written file is also evaluated on it.
+    """Export ``config.model`` to ``config.output``; with validation data, the written file is also scored on it.
+
+    ``data`` goes before ``config.data``: a pipeline's steps share theirs.
 
     Raises:
         ConfigError: The output folder is not empty, or the precision asked for is not possible.
-        InputError: The model is unusable.
+        InputError: The model is unusable, or an optional extra is missing.
         WorkError: The file's outputs differ from PyTorch's; nothing is kept.
     """
     started = time.monotonic()
+    require_extras(config.export)
+    data = data or config.data
     target = output_folder(config)
     parent = model_fingerprint(config.model.path, config.model.revision)
     key = export_key(config, parent=parent, data=data)
@@ -48,17 +54,29 @@ def export(
             revision=config.model.revision,
             trust_remote_code=config.model.trust_remote_code,
         )
-        exported = export_onnx(model, step.folder, config.export)
+        exported = _write(model, step.folder, config.export, data)
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)
         main = exported.files.get("int8") or exported.files["fp32"]
         return commit(step, outcome, _facts(model, main))
+
+
+def _write(model: Model, folder: Path, settings: ExportConfig, data: DataConfig | None) -> ExportFacts:
+    if settings.format == "onnx":
+        return export_onnx(model, folder, settings)
+    from compressbert.export.openvino import export_openvino, refuse
+
+    refuse(model)
+    texts = None
+    if settings.precision in ("int8", "both"):
+        texts = calibration_batches(data, model.tokenizer, settings.calibration)
+    return export_openvino(model, folder, settings, texts)
 
 
 def _facts(model: Model, file: Path) -> ModelFacts | None:
     """Return the model's counts with the bytes of the file; None for an architecture whose parts are not known."""
     if not is_known(model.network.config.model_type):
         return None
-    size = onnx_facts(file)
+    size = onnx_facts(file) if file.suffix == ".onnx" else openvino_facts(file)
     return facts(model).model_copy(
         update={"bytes_on_disk": size.bytes_on_disk, "bytes_by_component": size.bytes_by_component}
     )

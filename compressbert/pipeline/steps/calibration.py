@@ -1,0 +1,39 @@
+"""Texts that ranges of activations are taken from when a model is quantized after training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from compressbert.config.schema import DataConfig
+from compressbert.data.batches import ordered_batches
+from compressbert.data.encode import encode
+from compressbert.data.read import read_split
+from compressbert.errors import ConfigError
+from compressbert.tasks.base import task_for
+
+
+def calibration_batches(
+    data: DataConfig | None, tokenizer: PreTrainedTokenizerBase, rows: int
+) -> list[dict[str, NDArray[np.int64]]]:
+    """``rows`` texts of the training data, evenly spread over it, as batches of one without padding.
+
+    Raises:
+        ConfigError: No training data is configured.
+        InputError: It is unusable.
+    """
+    if data is None or (data.train is None and data.hub is None):
+        raise ConfigError(
+            "int8 calibration takes the ranges of activations from training data, and there is none.",
+            hint="Add `data: {train: FILE}` to the config, or `--data FILE`.",
+        )
+    split = read_split(data, "train", need_labels=False)
+    total = len(split.rows)
+    chosen = np.unique(np.linspace(0, total - 1, min(rows, total)).astype(np.int64))
+    spread = replace(split, rows=split.rows.select(chosen))
+    encoded = encode(spread, tokenizer, task=task_for(data, ("a", "b")), max_length=data.max_length)
+    batches = ordered_batches(encoded, batch_size=1, pad_id=tokenizer.pad_token_id or 0)
+    return [{name: values.numpy() for name, values in batch.inputs.items()} for batch in batches]
