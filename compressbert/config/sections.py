@@ -127,6 +127,10 @@ class ExportConfig(Settings):
         "auto",
         description="auto: int8 for an int8 model, else fp32. int8 and both quantize an fp32 model.",
     )
+    portable: bool = Field(
+        True,
+        description="int8 products that are exact on CPUs without VNNI too, whose kernels saturate others.",
+    )
     calibration: Positive = Field(
         300, description="Training rows that int8 OpenVINO export takes the ranges of activations from."
     )

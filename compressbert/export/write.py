@@ -17,10 +17,12 @@ from compressbert.export.folder import staging, write_companions
 from compressbert.export.graph import GraphBuilder
 from compressbert.export.metadata import metadata_of
 from compressbert.export.parity import Parity, check
+from compressbert.export.portable import explain, make_portable, portability
 from compressbert.export.products import Emitter
 from compressbert.model.edits import quantize_int8
 from compressbert.model.handle import Model
 from compressbert.progress import note
+from compressbert.results.record import Portability
 
 Precision = Literal["fp32", "int8"]
 
@@ -37,6 +39,7 @@ class ExportFacts:
         seconds: Wall time of everything.
         route: Written directly from the weights, or traced by PyTorch's exporter.
         notes: What a reader should know.
+        portability: Of the int8 file, if there is one: the CPUs on which it is exact.
     """
 
     files: dict[str, Path]
@@ -44,6 +47,7 @@ class ExportFacts:
     seconds: float
     route: Literal["direct", "trace"]
     notes: tuple[str, ...]
+    portability: Portability | None = None
 
 
 def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFacts:
@@ -66,12 +70,14 @@ def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFac
     reason = _refusal(model)
     precisions = _precisions(model, settings, traced=bool(reason))
     notes = [f"Written by PyTorch's exporter, because {reason}."] if reason else []
-    for text in notes:
-        note(text)
     parity: dict[str, Parity] = {}
+    portable: Portability | None = None
     with staging(folder) as stage:
         for precision in precisions:
-            variant = _variant(model, precision)
+            variant, found = _variant(model, precision, portable=settings.portable)
+            if found is not None:
+                portable = found
+                notes += [explain(found)] if explain(found) else []
             file = stage / FILES[precision]
             file.parent.mkdir(exist_ok=True)
             if reason:
@@ -80,10 +86,11 @@ def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFac
                 onnx.save_model(build(variant, settings), str(file))
                 parity[precision] = check(variant, file)
         write_companions(model, stage)
+    for text in notes:
+        note(text)
     files: dict[str, Path] = {precision: folder / FILES[precision] for precision in precisions}
-    return ExportFacts(
-        files, parity, time.perf_counter() - started, "trace" if reason else "direct", tuple(notes)
-    )
+    route: Literal["direct", "trace"] = "trace" if reason else "direct"
+    return ExportFacts(files, parity, time.perf_counter() - started, route, tuple(notes), portable)
 
 
 def build(model: Model, settings: ExportConfig) -> onnx.ModelProto:
@@ -137,11 +144,12 @@ def _precisions(model: Model, settings: ExportConfig, *, traced: bool) -> tuple[
     return ("int8",) if wanted == "int8" else ("fp32",)
 
 
-def _variant(model: Model, precision: Precision) -> Model:
-    """The model in evaluation mode and in this precision; the one given is not changed."""
-    if (precision == "int8") == model.is_int8 and not model.network.training:
-        return model
+def _variant(model: Model, precision: Precision, *, portable: bool) -> tuple[Model, Portability | None]:
+    """The model in evaluation mode and in this precision, and where it is exact; the one given stays as it is."""
+    if precision == "fp32":
+        return (model.copy().eval() if model.network.training else model), None
     variant = model.copy().eval()
-    if precision == "int8" and not model.is_int8:
-        quantize_int8(variant)
-    return variant
+    if not model.is_int8:
+        quantize_int8(variant, portable=portable)
+    rescaled = make_portable(variant) if portable else 0
+    return variant, portability(variant, rescaled_rows=rescaled)

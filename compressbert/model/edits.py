@@ -152,7 +152,7 @@ def keep_hidden(model: Model, dimensions: Sequence[int]) -> None:
     network.tie_weights()
 
 
-def quantize_int8(model: Model, *, modules: Sequence[str] | None = None) -> None:
+def quantize_int8(model: Model, *, modules: Sequence[str] | None = None, portable: bool = True) -> None:
     """Turn weights into int8, per output channel and per embedding row; activations are quantized at run
     time.
 
@@ -164,12 +164,13 @@ def quantize_int8(model: Model, *, modules: Sequence[str] | None = None) -> None
             pooler,
             and the word and position tables. Token types (a row or two), LayerNorms and the task head stay
             fp32.
+        portable: Weights whose products are exact on every CPU; those without VNNI saturate others.
 
     Raises:
         ConfigError: A module that does not exist, is named twice, or cannot be quantized.
     """
     names = _default_int8(model) if modules is None else list(modules)
-    _quantize(model, names, empty=False)
+    _quantize(model, names, empty=False, portable=portable)
 
 
 def replay(model: Model, edits: Iterable[Edit]) -> None:
@@ -203,7 +204,7 @@ _OPERATIONS: dict[str, Callable[[Model, dict[str, Any]], None]] = {
 }
 
 
-def _quantize(model: Model, names: list[str], *, empty: bool) -> None:
+def _quantize(model: Model, names: list[str], *, empty: bool, portable: bool = True) -> None:
     network = model.network
     known = dict(network.named_modules())
     for name in names:
@@ -212,7 +213,7 @@ def _quantize(model: Model, names: list[str], *, empty: bool) -> None:
             raise ConfigError(
                 f"{name} cannot be quantized: it is {problem}.", hint="Check the list of modules."
             )
-    twins = {name: surgery.to_int8(known[name], name, empty=empty) for name in names}
+    twins = {name: surgery.to_int8(known[name], name, empty=empty, portable=portable) for name in names}
     table = network.get_input_embeddings()
     output = network.get_output_embeddings()
     if output is not None and any(known[name] in (table, output) for name in names):

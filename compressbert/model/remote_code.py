@@ -53,6 +53,13 @@ from transformers import $stock
 
 ''')
 
+_INT8_IMPORTS = """
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch"""
+
 _REBUILD = '''
 
 def _part(old: nn.Module, kind: str, shape: list[int], bias: bool) -> nn.Module:
@@ -127,7 +134,7 @@ def source_code(network: PreTrainedModel, parts: dict[str, dict[str, Any]]) -> s
     """Text of `modeling_compressbert.py` for this network."""
     with_int8 = any(part["kind"].startswith("int8") for part in parts.values())
     classes = sorted(set(_classes(network).values()))
-    imports = "\nfrom functools import cache\nfrom typing import Any\n\nimport torch" if with_int8 else ""
+    imports = _INT8_IMPORTS if with_int8 else ""
     text = _HEADER.substitute(key=KEY, imports=imports, stock=", ".join(classes))
     if not with_int8:
         text = text.replace("from torch import Tensor, nn", "from torch import nn")

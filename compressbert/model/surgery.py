@@ -45,13 +45,14 @@ def replace(root: nn.Module, name: str, module: nn.Module) -> None:
     setattr(root.get_submodule(parent), leaf, module)
 
 
-def to_int8(module: nn.Module, name: str, *, empty: bool) -> nn.Module:
+def to_int8(module: nn.Module, name: str, *, empty: bool, portable: bool = True) -> nn.Module:
     """The int8 twin of a Linear or an Embedding.
 
     Args:
         module: What to quantize.
         name: Its qualified name, for messages.
         empty: Only the shapes; the weights are loaded afterwards.
+        portable: Weights of a Linear that no CPU's kernel saturates.
 
     Raises:
         ConfigError: The module is neither a Linear nor an Embedding.
@@ -59,7 +60,7 @@ def to_int8(module: nn.Module, name: str, *, empty: bool) -> nn.Module:
     if isinstance(module, nn.Linear):
         if empty:
             return Int8Linear(module.in_features, module.out_features, module.bias is not None)
-        return Int8Linear.from_linear(module)
+        return Int8Linear.from_linear(module, portable=portable)
     if isinstance(module, nn.Embedding):
         if empty:
             return Int8Embedding(module.num_embeddings, module.embedding_dim, module.padding_idx)

@@ -2,11 +2,13 @@
 
 Weights are symmetric per row (one scale per output channel or table row, zero point 0, range [-127, 127]).
 Activations are quantized at run time to uint8, with one scale and zero point for the whole tensor of a call.
-The source of this module travels with saved int8 models, so it depends on torch alone.
+Portable weights are those whose products no CPU can saturate: without VNNI, kernels add two neighbouring
+products in 16 bits first. The source of this module travels with saved int8 models, so it depends on torch alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,20 +16,57 @@ import torch
 from torch import Tensor, nn
 
 
-def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantize a matrix symmetrically per row: ``w ≈ scale · q`` with ``scale = max|row| / 127``.
+def quantize_rows(weight: Tensor, *, portable: bool = False) -> tuple[Tensor, Tensor]:
+    """Quantize a matrix symmetrically per row: ``w ≈ scale · q``, rounded half to even.
 
     Args:
         weight: (rows, columns), floating point.
+        portable: Raise a row's scale until none of its pairs can saturate 16 bits, see `saturating_pairs`.
 
     Returns:
-        q int8 (rows, columns) in [-127, 127], rounded half to even; scale fp32 (rows,), 1 for a row of zeros.
+        q int8 (rows, columns) in [-127, 127]; scale fp32 (rows,), ``max|row| / 127`` or the larger one that
+        ``portable`` needs; 1 for a row of zeros, or of values below 1e-36, whose scale fp32 cannot hold.
     """
     weight = weight.detach().float()
     scale = weight.abs().amax(dim=1) / 127
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    q = torch.round(weight / scale[:, None]).clamp_(-127, 127).to(torch.int8)
-    return q, scale
+    if portable:
+        # Two numbers that add up to 128 round to at most 128; the margin covers the division's last bits.
+        needed = pair_sums(weight).amax(dim=1) / 127.999
+        affected = saturating_pairs(_rounded(weight, scale)).any(dim=1)
+        scale = torch.where(affected, torch.maximum(scale, needed), scale)
+    scale = torch.where(scale < torch.finfo(torch.float32).tiny, torch.ones_like(scale), scale)
+    return _rounded(weight, scale), scale
+
+
+def _rounded(weight: Tensor, scale: Tensor) -> Tensor:
+    return torch.round(weight / scale[:, None]).nan_to_num_(0).clamp_(-127, 127).to(torch.int8)
+
+
+def pair_sums(weight: Tensor) -> Tensor:
+    """The larger of what the positive and what the negative weights of each pair of columns add up to.
+
+    Pairs are columns 0 and 1, 2 and 3, …; a last odd column is a pair of its own. These are what
+    ``vpmaddubsw`` adds in 16 bits: onnxruntime's kernels take four columns at a time, from column 0.
+
+    Args:
+        weight: (rows, columns).
+
+    Returns:
+        (rows, ⌈columns / 2⌉), not negative.
+    """
+    pairs = nn.functional.pad(weight, (0, weight.shape[1] % 2)).reshape(
+        len(weight), (weight.shape[1] + 1) // 2, 2
+    )
+    return torch.maximum(pairs.clamp(min=0).sum(dim=2), -pairs.clamp(max=0).sum(dim=2))
+
+
+def saturating_pairs(q: Tensor) -> Tensor:
+    """Which pairs of int8 weights (rows, columns) some uint8 activations would saturate: bool (rows, pairs).
+
+    Activations reach 255, and 255 · 128 = 32,640 is the last multiple of 255 within 16 bits; so a pair is
+    safe exactly if `pair_sums` gives at most 128.
+    """
+    return pair_sums(q.short()) > 128
 
 
 def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,7 +106,8 @@ def integer_linear(q: Tensor, zero_point: Tensor, weight: Tensor) -> Tensor:
     Returns:
         int32 (rows, out). Exact for ``in`` up to 66,000, where the largest sum would leave 32 bits.
     """
-    if q.device.type == "cpu" and _integer_matmul_is_exact():
+    # With one input feature torch 2.13 reads past the end of a transposed weight.
+    if q.device.type == "cpu" and q.shape[1] > 1 and _integer_matmul_is_exact():
         # One more row of ones yields the row sums of the weights, which carry the zero point, in the same
         # product.
         padded = torch.ones(q.shape[0] + 1, q.shape[1], dtype=torch.int8)
@@ -83,12 +123,12 @@ class _Forward(torch.autograd.Function):
     """The int8 product, with a backward pass that refuses instead of silently giving no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, module: Int8Linear) -> Tensor:
         q, x_scale, zero_point = quantize_activations(x.float().reshape(-1, x.shape[-1]))
-        y = integer_linear(q, zero_point, weight).float() * (x_scale * scale.float())
-        if bias is not None:
-            y = y + bias.float()
-        return y.to(x.dtype).reshape(*x.shape[:-1], weight.shape[0])
+        y = module.product(q, zero_point, module.weight).float() * (x_scale * module.scale.float())
+        if module.bias is not None:
+            y = y + module.bias.float()
+        return y.to(x.dtype).reshape(*x.shape[:-1], module.out_features)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
@@ -107,6 +147,7 @@ class Int8Linear(nn.Module):
     weight: Tensor
     scale: Tensor
     bias: Tensor | None
+    product: Callable[[Tensor, Tensor, Tensor], Tensor] = staticmethod(integer_linear)
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
@@ -117,16 +158,23 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", torch.zeros(out_features, dtype=torch.float32) if bias else None)
 
     @classmethod
-    def from_linear(cls, linear: nn.Linear) -> Int8Linear:
+    def from_linear(cls, linear: nn.Linear, *, portable: bool = True) -> Int8Linear:
         """Quantize ``linear``; the result is on its device and shares nothing with it."""
         module = cls(linear.in_features, linear.out_features, linear.bias is not None)
-        module.weight, module.scale = quantize_rows(linear.weight)
+        module.weight, module.scale = quantize_rows(linear.weight, portable=portable)
         module.bias = None if linear.bias is None else linear.bias.detach().float().clone()
         return module.train(linear.training)
 
+    def make_portable(self) -> int:
+        """Quantize the rows that could saturate once more, with larger scales; returns how many there were."""
+        rows = saturating_pairs(self.weight).any(dim=1)
+        dense = self.weight[rows].float() * self.scale[rows, None]
+        self.weight[rows], self.scale[rows] = quantize_rows(dense, portable=True)
+        return int(rows.sum())
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out), in the type of ``x``."""
-        y: Tensor = _Forward.apply(x, self.weight, self.scale, self.bias)  # type: ignore[no-untyped-call]
+        y: Tensor = _Forward.apply(x, self)  # type: ignore[no-untyped-call]
         return y
 
     def extra_repr(self) -> str:

@@ -109,6 +109,21 @@ class Conditions(Record):
     busy: bool = False
 
 
+class Portability(Record):
+    """On which CPUs an int8 file computes what it was checked to compute."""
+
+    valid_on: Literal["any", "vnni"] = Field(
+        description="any: exact everywhere. vnni: CPUs without VNNI (or ARM's dot product) saturate products."
+    )
+    pairs: int = Field(description="Neighbouring int8 weights that such a CPU adds in 16 bits.")
+    saturating_pairs: int = Field(description="Those of them that some input would saturate.")
+    rescaled_rows: int = Field(0, description="Rows of stored int8 weights that were made exact on the way.")
+    quality_without_vnni: dict[str, MetricResult] = Field(
+        default_factory=dict,
+        description="Quality on a CPU without VNNI, by emulating its products bit for bit.",
+    )
+
+
 class Environment(Record):
     """Where the step ran."""
 
@@ -202,6 +217,7 @@ class StepResult(Record):
     primary_metric: str | None = None
     seeds: SeedSummary | None = Field(None, description="Where several were asked for.")
     comparison: Comparison | None = Field(None, description="With the baseline `evaluate` was given.")
+    portability: Portability | None = Field(None, description="Of an int8 file; absent for others.")
     latency: tuple[LatencyCell, ...] = ()
     memory: MemoryFacts | None = None
     training: tuple[dict[str, float], ...] = Field((), description="Logged steps: step, loss and its parts.")

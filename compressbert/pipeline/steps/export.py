@@ -9,16 +9,20 @@ from compressbert.config.extras import require_extras
 from compressbert.config.schema import DataConfig, ExportConfig, ExportStepConfig
 from compressbert.export.foreign import load_for_export
 from compressbert.export.write import ExportFacts, export_onnx
+from compressbert.measure.quality import labels_of, quality_of
 from compressbert.measure.size import onnx_facts, openvino_facts
 from compressbert.model.count import facts
+from compressbert.model.edits import quantize_int8
 from compressbert.model.families import is_known
 from compressbert.model.handle import Model
+from compressbert.nn.saturation import without_vnni
 from compressbert.pipeline.keys import model_fingerprint, step_key
 from compressbert.pipeline.steps.calibration import calibration_batches
-from compressbert.pipeline.steps.inputs import read_inputs
+from compressbert.pipeline.steps.inputs import Inputs, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, commit, output_folder
-from compressbert.results.record import ModelFacts, StepResult
+from compressbert.results.record import ModelFacts, Portability, StepResult
 from compressbert.results.store import step_folder
+from compressbert.train.predict import predict
 
 
 def export_key(config: ExportStepConfig, *, parent: str, data: DataConfig | None) -> str:
@@ -56,6 +60,7 @@ def export(
         )
         exported = _write(model, step.folder, config.export, data)
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)
+        outcome.portability = _portability(exported.portability, model, inputs)
         main = exported.files.get("int8") or exported.files["fp32"]
         return commit(step, outcome, _facts(model, main))
 
@@ -70,6 +75,21 @@ def _write(model: Model, folder: Path, settings: ExportConfig, data: DataConfig 
     if settings.precision in ("int8", "both"):
         texts = calibration_batches(data, model.tokenizer, settings.calibration)
     return export_openvino(model, folder, settings, texts)
+
+
+def _portability(found: Portability | None, model: Model, inputs: Inputs | None) -> Portability | None:
+    """Add the quality on a CPU without VNNI where the file is not exact there; else it is the file's own."""
+    if found is None or not found.saturating_pairs or inputs is None or "validation" not in inputs.splits:
+        return found
+    int8 = model.copy()
+    if not int8.is_int8:
+        quantize_int8(int8, portable=False)
+    encoded = inputs.required("validation", model.tokenizer)
+    if encoded.masking is not None:
+        return found
+    with without_vnni(int8.network):
+        quality = quality_of(predict(int8, encoded), labels_of(encoded), inputs.task)
+    return found.model_copy(update={"quality_without_vnni": quality.results})
 
 
 def _facts(model: Model, file: Path) -> ModelFacts | None:

@@ -17,7 +17,7 @@ from compressbert.model.count import facts
 from compressbert.model.handle import Model
 from compressbert.pipeline.steps.inputs import Inputs, artefact_folder
 from compressbert.results.environment import environment
-from compressbert.results.record import ModelFacts, Parent, StepResult
+from compressbert.results.record import ModelFacts, Parent, Portability, StepResult
 from compressbert.results.store import StepFolder
 
 PREDICTIONS = "predictions.safetensors"
@@ -35,6 +35,7 @@ class Outcome:
     started: float
     log: Sequence[Mapping[str, float]] = ()
     notes: Sequence[str] = ()
+    portability: Portability | None = None
     resolved: dict[str, Any] = field(default_factory=dict)  # the config with a method's defaults filled in
 
 
@@ -91,6 +92,7 @@ def commit(step: StepFolder, outcome: Outcome, model: ModelFacts | None) -> Step
         model=model,
         quality=quality.results if quality is not None else {},
         primary_metric=outcome.inputs.task.primary_metric if quality is not None and outcome.inputs else None,
+        portability=outcome.portability,
         training=tuple(dict(entry) for entry in outcome.log),
         notes=tuple(outcome.notes),
         environment=environment(),
