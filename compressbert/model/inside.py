@@ -1,0 +1,83 @@
+"""What a network computes on the way to its output: states after every layer, and the vectors its heads compare.
+
+Attention matrices are not asked of transformers, which gives them in its slowest form only: they follow from
+queries and keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers.utils import ModelOutput
+
+from compressbert.model.families import Layer
+from compressbert.model.handle import Model
+
+_VECTORS = ("query", "key", "value")
+
+
+@dataclass(frozen=True)
+class Inside:
+    """One pass through a network.
+
+    Attributes:
+        output: What the network returned.
+        hidden: (B, S, H) of the embeddings' output and of every layer's, L + 1 tensors.
+        vectors: For query, key and value: each layer's rows, (B, S, A·d).
+        heads: Heads of each layer.
+        scaling: Factor of q·k in each layer.
+    """
+
+    output: ModelOutput
+    hidden: tuple[Tensor, ...]
+    vectors: Mapping[str, Mapping[int, Tensor]]
+    heads: tuple[int, ...]
+    scaling: tuple[float, ...]
+
+    def by_head(self, kind: str, layer: int) -> Tensor:
+        """Queries, keys or values of a layer, (B, A, S, d)."""
+        rows = self.vectors[kind][layer]
+        batch, length, _ = rows.shape
+        return rows.view(batch, length, self.heads[layer], -1).transpose(1, 2)
+
+    def scores(self, layer: int) -> Tensor:
+        """Attention scores of a layer before mask and softmax, (B, A, S, S)."""
+        query, key = self.by_head("query", layer), self.by_head("key", layer)
+        return query @ key.transpose(-1, -2) * self.scaling[layer]
+
+
+def look_inside(model: Model, inputs: Mapping[str, Tensor], *, layers: tuple[int, ...] = ()) -> Inside:
+    """Run ``model`` on ``inputs`` (B, S) and keep all states, and the vectors of ``layers``."""
+    family, network = model.family, model.network
+    found = family.layers(network)
+    vectors: dict[str, dict[int, Tensor]] = {kind: {} for kind in _VECTORS}
+    handles = [
+        _keep(getattr(found[index], kind), vectors[kind], index) for index in layers for kind in _VECTORS
+    ]
+    try:
+        output = model(**inputs, output_hidden_states=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Inside(
+        output=output,
+        hidden=tuple(output.hidden_states),
+        vectors=vectors,
+        heads=tuple(layer.heads for layer in found),
+        scaling=tuple(_scaling(layer) for layer in found),
+    )
+
+
+def _scaling(layer: Layer) -> float:
+    return float(layer.attention.scaling)  # type: ignore[arg-type]
+
+
+def _keep(module: nn.Module, into: dict[int, Tensor], index: int) -> RemovableHandle:
+    def hook(_: nn.Module, __: Any, rows: Tensor) -> None:
+        into[index] = rows
+
+    return module.register_forward_hook(hook)

@@ -1,0 +1,151 @@
+"""Students of another shape than their teacher: stock networks, started from a cut of it or at random."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from compressbert.errors import ConfigError
+from compressbert.model import stock
+from compressbert.model.edits import keep_layers
+from compressbert.model.handle import Model
+
+Init = Literal["teacher", "random"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a student; None keeps the teacher's.
+
+    Attributes:
+        layers: The teacher's layers it starts from, one for each of its own.
+        hidden: Width between layers; a multiple of the heads.
+        heads: Attention heads in each layer.
+        ffn: Neurons of each feed-forward network.
+    """
+
+    layers: tuple[int, ...]
+    hidden: int | None = None
+    heads: int | None = None
+    ffn: int | None = None
+
+
+def build_student(teacher: Model, shape: Shape, *, init: Init, seed: int = 0) -> Model:
+    """A student of ``shape`` with the teacher's tokenizer, head and label names, in evaluation mode.
+
+    Args:
+        teacher: Left as it is.
+        shape: Layers and widths.
+        init: ``teacher`` copies the layers, embeddings and head; where the student is narrower, the leading features
+            of each (of every head, its leading features). ``random`` draws all weights as transformers does.
+        seed: Of the random weights.
+
+    Raises:
+        ConfigError: A size is impossible, or larger than the teacher's where its weights are to be cut.
+    """
+    sizes = _sizes(teacher, shape)
+    if init == "teacher" and sizes == _own_sizes(teacher) | {"layers": len(shape.layers)}:
+        student = teacher.copy().eval()
+        student.network.requires_grad_(True)
+        keep_layers(student, shape.layers)
+        return student
+    config = copy.deepcopy(teacher.network.config)
+    for kind, size in sizes.items():
+        setattr(config, teacher.family.config_at[kind], size)
+    with torch.random.fork_rng(devices=[]), stock.quiet():
+        torch.manual_seed(seed)
+        network = type(teacher.network)(config).float().eval()
+    student = Model(network, copy.deepcopy(teacher.tokenizer), stock.plain(config))
+    if init == "teacher":
+        _check_narrower(teacher, sizes)
+        _cut_into(student, teacher, shape.layers)
+    return student
+
+
+def _own_sizes(model: Model) -> dict[str, int]:
+    layers = model.family.layers(model.network)
+    heads, ffn = {layer.heads for layer in layers}, {layer.ffn for layer in layers}
+    if len(heads) > 1 or len(ffn) > 1:
+        raise ConfigError(
+            "The teacher's layers have uneven heads or widths, so a student of a stock shape cannot be cut from it.",
+            hint="Distil from the model before it was pruned.",
+        )
+    hidden = int(layers[0].ffn_out.out_features)  # type: ignore[arg-type]
+    return {"layers": len(layers), "hidden": hidden, "heads": heads.pop(), "ffn": ffn.pop()}
+
+
+def _sizes(teacher: Model, shape: Shape) -> dict[str, int]:
+    own = _own_sizes(teacher)
+    outside = [layer for layer in shape.layers if not 0 <= layer < own["layers"]]
+    if outside or not shape.layers:
+        raise ConfigError(
+            f"layers: {list(shape.layers)}: the teacher has layers 0 to {own['layers'] - 1}",
+            hint="Name at least one of them.",
+        )
+    given = {"hidden": shape.hidden, "heads": shape.heads, "ffn": shape.ffn}
+    sizes = own | {kind: size for kind, size in given.items() if size is not None}
+    sizes["layers"] = len(shape.layers)
+    if sizes["hidden"] % sizes["heads"]:
+        raise ConfigError(
+            f"hidden: {sizes['hidden']} is no multiple of {sizes['heads']} heads", hint="Choose one that is."
+        )
+    return sizes
+
+
+def _check_narrower(teacher: Model, sizes: Mapping[str, int]) -> None:
+    own = _own_sizes(teacher)
+    head_sizes = [each["hidden"] // each["heads"] for each in (sizes, own)]
+    larger = [kind for kind in ("hidden", "heads", "ffn") if sizes[kind] > own[kind]]
+    if larger or head_sizes[0] > head_sizes[1]:
+        what = larger[0] if larger else "head size"
+        found = sizes[what] if larger else head_sizes[0]
+        most = own[what] if larger else head_sizes[1]
+        raise ConfigError(
+            f"{what}: {found} is more than the teacher's {most}, so there is nothing to copy for the rest",
+            hint="Set init: random, or choose a smaller student.",
+        )
+
+
+def _cut_into(student: Model, teacher: Model, layers: Sequence[int]) -> None:
+    """Fill every tensor of ``student`` with the part of its teacher's that it has room for."""
+    source = dict(teacher.network.state_dict())
+    inside = _inside_heads(student, teacher)
+    own_list = student.family.path(student.network, "layers") + "."
+    with torch.no_grad():
+        for name, tensor in student.network.state_dict().items():
+            origin = _origin(name, own_list, layers)
+            values = source[origin]
+            for axis, size in enumerate(tensor.shape):
+                chosen = inside.get((name, axis))
+                if chosen is None:
+                    chosen = torch.arange(size, device=values.device)
+                values = values.index_select(axis, chosen)
+            tensor.copy_(values)
+
+
+def _origin(name: str, own_list: str, layers: Sequence[int]) -> str:
+    """The teacher's name for a tensor of the student: layer i of the student is ``layers[i]``."""
+    if not name.startswith(own_list):
+        return name
+    index, _, leaf = name.removeprefix(own_list).partition(".")
+    return f"{own_list}{layers[int(index)]}.{leaf}"
+
+
+def _inside_heads(student: Model, teacher: Model) -> dict[tuple[str, int], Tensor]:
+    """Which of the teacher's features a tensor keeps along an axis that holds heads side by side."""
+    size, full = (model.family.head_size(model.network) for model in (student, teacher))
+    layers = student.family.layers(student.network)
+    heads = layers[0].heads
+    kept = (torch.arange(heads)[:, None] * full + torch.arange(size)).flatten()  # (heads · size,)
+    found: dict[tuple[str, int], Tensor] = {}
+    for index in range(len(layers)):
+        for kind in ("query", "key", "value"):
+            path = student.family.path(student.network, kind, index)
+            found |= {(f"{path}.weight", 0): kept, (f"{path}.bias", 0): kept}
+        found[(f"{student.family.path(student.network, 'attention_out', index)}.weight", 1)] = kept
+    return found
