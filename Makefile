@@ -50,6 +50,7 @@ format: $(STAMP)  ## Format the code
 
 bench: $(STAMP)  ## Run the benchmarks (needs COMPRESSBERT_MODELS and COMPRESSBERT_DATA)
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/train_throughput.py
 
 clean:  ## Remove what the tools left (the virtual environment and runs/ stay)

@@ -3,30 +3,98 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compressbert.cli.console import Screen
 from compressbert.cli.options import Output
 
+if TYPE_CHECKING:
+    from compressbert.results.regression import Kind
+
 Folders = Annotated[
-    list[Path], typer.Argument(metavar="DIR...", help="One run folder, or step folders to compare.")
+    list[Path], typer.Argument(metavar="DIR...", help="One run folder, or run and step folders to compare.")
 ]
 Baseline = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Step folder the others are compared with; default: the first."),
+    typer.Option(
+        metavar="PATH",
+        help="An earlier run or its report.json: say what got worse since, exit code 1 if anything did. "
+        "Or a step folder: compare the others with it instead of with the first.",
+    ),
+]
+Tolerance = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND=VALUE",
+        help="What may change in a regression check: quality=0.01 (in the metric's units), speed=0.05, "
+        "size=0.01, memory=0.1 (as fractions). Repeatable.",
+    ),
 ]
 
 
-def report(screen: Screen, folders: Folders, baseline: Baseline = None, output: Output = None) -> int:
-    """Show a run's report, or compare step folders.
+def report(
+    screen: Screen,
+    folders: Folders,
+    baseline: Baseline = None,
+    tolerance: Tolerance = None,
+    output: Output = None,
+) -> int:
+    """Show a run's report, compare runs or steps, or check what got worse since an earlier report.
 
-    Example: compressbert report runs/sst2
+    With --output the result is written as JSON, Markdown and HTML.
+
+    Example: compressbert report --baseline old/report.json runs/sst2
     """
+    from compressbert.errors import ConfigError
     from compressbert.pipeline.steps.report import report as step
+    from compressbert.pipeline.steps.sources import is_report
     from compressbert.report.terminal import render
 
-    found = step(folders, baseline=baseline, output=Path(output) if output is not None else None)
+    place = Path(output) if output is not None else None
+    if baseline is not None and is_report(baseline):
+        if len(folders) != 1:
+            raise ConfigError(
+                f"{baseline} is a report: a regression check holds one run against it, and {len(folders)} were given",
+                hint="Compare several runs with each other without --baseline.",
+            )
+        return _check(screen, folders[0], baseline, tolerance or [], place)
+    if tolerance:
+        raise ConfigError(
+            "--tolerance goes with --baseline and an earlier report", hint="See `report --help`."
+        )
+    found = step(folders, baseline=baseline, output=place)
     screen.show(found.model_dump(mode="json"), render(found))
     return 0
+
+
+def _check(screen: Screen, new: Path, old: Path, tolerance: list[str], output: Path | None) -> int:
+    from compressbert.pipeline.steps.report import check_regression
+    from compressbert.report.regression_views import RegressionView
+
+    found = check_regression(new, old, tolerances=_tolerances(tolerance), output=output)
+    screen.show(found.model_dump(mode="json"), RegressionView(found))
+    return found.exit_code
+
+
+def _tolerances(given: list[str]) -> dict[Kind, float]:
+    """``quality=0.005`` and the like as numbers."""
+    from compressbert.errors import ConfigError
+    from compressbert.report.regression import TOLERANCES
+
+    found: dict[Kind, float] = {}
+    for text in given:
+        kind, _, value = text.partition("=")
+        known = next((name for name in TOLERANCES if name == kind), None)
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if known is None or not 0 <= number < float("inf"):
+            raise ConfigError(
+                f"--tolerance {text}: expected {', '.join(TOLERANCES)}, an equals sign and a number from 0",
+                hint="For example --tolerance quality=0.005.",
+            )
+        found[known] = number
+    return found

@@ -11,7 +11,9 @@ from compressbert.cli.console import Screen
 
 What = Annotated[
     str | None,
-    typer.Argument(metavar="WHAT", help="A command, result or report; all of them when left out."),
+    typer.Argument(
+        metavar="WHAT", help="A command, result, report or regression; all of them when left out."
+    ),
 ]
 
 

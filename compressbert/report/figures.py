@@ -217,6 +217,32 @@ def noninferiority_text(report: Report, row: ReportRow) -> str:
     }[row.noninferiority.answer]
 
 
+def step_speedup(report: Report, before: ReportRow, after: ReportRow) -> float | None:
+    """How many times faster ``after`` is: by both rows' speed-ups over the baseline, else by their medians."""
+    first, second = _speedup(report, before), _speedup(report, after)
+    if first and second:
+        return second / first
+    cell, earlier = headline_latency(after), headline_latency(before)
+    return earlier.p50_ms / cell.p50_ms if cell and earlier and cell.p50_ms else None
+
+
+def _speedup(report: Report, row: ReportRow) -> float | None:
+    if row.name == report.baseline:
+        return 1.0
+    return row.speedup.value if row.speedup else None
+
+
+def worse_slices(report: Report) -> list[str]:
+    """A sentence for each slice on which the last row lost more than on the rest."""
+    last = report.rows[-1]
+    return [
+        f"{part.name} lost {lost_text(part.drop, last.primary_metric)} on {part.examples:,} rows, more than the rest"
+        + (f" ({p_text(part.p)})." if part.p is not None else ".")
+        for part in last.slices
+        if part.worse
+    ]
+
+
 def conditions(found: Conditions) -> list[tuple[str, str]]:
     """The circumstances of a timing run, as names and texts."""
     cores = ", ".join(map(str, found.affinity))

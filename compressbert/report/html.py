@@ -52,7 +52,6 @@ def render(report: Report) -> str:
         last=last,
         headline_figures=_headline(last),
         seeds=any(row.seeds for row in rows),
-        worse=[part for part in last.slices if part.worse],
         flips=flipped if len(rows) <= FLIPS_OF else [row for row in flipped if row is last],
         flips_left_out=len(rows) > FLIPS_OF and len(flipped) > 1,
         headline=figures.name_of(timed) if timed else "",

@@ -22,14 +22,14 @@ def render(report: Report) -> str:
     said = figures.noninferiority_text(report, last)
     parts = [f"# {escape(report.title)}", escape(figures.summary(report)), *([escape(said)] if said else [])]
     parts += [f"> {escape(text)}" for text in report.notes]
-    parts += [_table(tables.results(report)), _RESULTS_NOTE]
+    parts += [table_of(tables.results(report)), _RESULTS_NOTE]
     for heading, found in (
         ("The survey's figures", tables.survey(report)),
         ("Step by step", tables.steps(report)),
         ("Quality", tables.claims(report)),
         ("All metrics", tables.scores(report)),
     ):
-        parts += [f"## {heading}", _table(found)] if found else []
+        parts += [f"## {heading}", table_of(found)] if found else []
     parts += _slices(last) + _flips(report)
     for heading, found in (
         ("Speed-up by shape", tables.speedups(report)),
@@ -37,7 +37,7 @@ def render(report: Report) -> str:
         ("Size", tables.sizes(report)),
         ("Gates", tables.gates(report)),
     ):
-        parts += [f"## {heading}", _table(found)] if found else []
+        parts += [f"## {heading}", table_of(found)] if found else []
     parts += ["## Environment", *_conditions(report), _environment(report), *_settings(report)]
     return "\n\n".join(parts) + "\n"
 
@@ -60,7 +60,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, textual: Se
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _table(found: Table) -> str:
+def table_of(found: Table) -> str:
+    """A report's table as Markdown."""
     headings = [found.first, *found.headings]
     lines = [[_name(line), *map(_cell, line.cells)] for line in found.lines]
     return table([escape(heading) for heading in headings], lines, textual=(True, *found.textual))

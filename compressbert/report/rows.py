@@ -12,7 +12,6 @@ from compressbert.results.measured import CandidateTimings, Comparison
 from compressbert.results.record import (
     Environment,
     Interval,
-    ModelFacts,
     Report,
     ReportGate,
     ReportRow,
@@ -64,17 +63,17 @@ def build(
     Raises:
         ConfigError: No row is named ``baseline``.
     """
-    base = next((row for row in inputs if row.name == baseline), None)
-    if base is None:
-        names = ", ".join(row.name for row in inputs) or "none"
+    names = [row.name for row in inputs]
+    if baseline not in names:
         raise ConfigError(
-            f"The report's baseline is {baseline!r}, but the rows are: {names}.",
+            f"The report's baseline is {baseline!r}, but the rows are: {', '.join(names) or 'none'}.",
             hint="Set report.baseline to one of them.",
         )
+    rows = [row_of(row) for row in inputs]
     return Report(
         title=title,
         baseline=baseline,
-        rows=tuple(_row(row, base.result.model) for row in inputs),
+        rows=tuple(_sized(row, rows[names.index(baseline)]) for row in rows),
         gates=gates,
         notes=notes,
         conditions=next((row.timings.conditions for row in inputs if row.timings), None),
@@ -83,8 +82,9 @@ def build(
     )
 
 
-def _row(row: RowInput, base: ModelFacts | None) -> ReportRow:
-    result, facts, timings, comparison = row.result, row.result.model, row.timings, row.comparison
+def row_of(row: RowInput) -> ReportRow:
+    """What is known of one step, as a row; its size is not compared with anything yet."""
+    result, facts, timings = row.result, row.result.model, row.timings
     return ReportRow(
         name=row.name,
         step=row.step,
@@ -92,17 +92,8 @@ def _row(row: RowInput, base: ModelFacts | None) -> ReportRow:
         folder=row.folder,
         quality={name: metric for name, metric in result.quality.items() if _finite(metric)},
         primary_metric=result.primary_metric,
-        retained=_finite(comparison.retained) if comparison else None,
-        quality_drop=_finite(comparison.drop) if comparison else None,
-        flips=len(comparison.flips) if comparison and comparison.flips is not None else None,
-        mcnemar_p=comparison.mcnemar_p if comparison else None,
-        noninferiority=comparison.noninferiority if comparison else None,
-        slices=comparison.slices if comparison else (),
-        worst_flips=comparison.worst_flips if comparison else (),
         training=result.training,
         parent=row.parent,
-        compression=_ratio(base.bytes_on_disk if base else None, facts.bytes_on_disk if facts else None),
-        compression_encoder=_ratio(_encoder_bytes(base), _encoder_bytes(facts)),
         speedup=timings.speedup if timings else None,
         latency=timings.cells if timings else result.latency,
         speedup_by_cell=timings.speedup_by_cell if timings else {},
@@ -119,7 +110,35 @@ def _row(row: RowInput, base: ModelFacts | None) -> ReportRow:
         macs_per_token=facts.macs_per_token if facts else None,
         survey=row.survey,
         seconds=result.seconds,
+        **_compared(row.comparison),
     )
+
+
+def against(row: ReportRow, base: ReportRow, comparison: Comparison | None) -> ReportRow:
+    """``row`` with its size and quality compared with those of ``base``; its speed-up stays."""
+    return _sized(row.model_copy(update=_compared(comparison)), base)
+
+
+def _compared(comparison: Comparison | None) -> dict[str, Any]:
+    """The fields of a row that a comparison of predictions fills."""
+    found = comparison
+    return {
+        "retained": _finite(found.retained) if found else None,
+        "quality_drop": _finite(found.drop) if found else None,
+        "flips": len(found.flips) if found and found.flips is not None else None,
+        "mcnemar_p": found.mcnemar_p if found else None,
+        "noninferiority": found.noninferiority if found else None,
+        "slices": found.slices if found else (),
+        "worst_flips": found.worst_flips if found else (),
+    }
+
+
+def _sized(row: ReportRow, base: ReportRow) -> ReportRow:
+    sizes = {
+        "compression": _ratio(base.bytes_on_disk, row.bytes_on_disk),
+        "compression_encoder": _ratio(_encoder_bytes(base), _encoder_bytes(row)),
+    }
+    return row.model_copy(update=sizes)
 
 
 def _finite(found: Interval | None) -> Interval | None:
@@ -129,10 +148,8 @@ def _finite(found: Interval | None) -> Interval | None:
     return found
 
 
-def _encoder_bytes(facts: ModelFacts | None) -> int | None:
-    if facts is None:
-        return None
-    return sum(facts.bytes_by_component.get(component, 0) for component in ENCODER_COMPONENTS)
+def _encoder_bytes(row: ReportRow) -> int:
+    return sum(row.bytes_by_component.get(component, 0) for component in ENCODER_COMPONENTS)
 
 
 def _ratio(before: int | None, after: int | None) -> float | None:

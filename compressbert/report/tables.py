@@ -48,20 +48,26 @@ class Column:
     textual: bool = False
 
 
-def results(report: Report) -> Table:
-    """The survey's columns with intervals, and what stands behind them."""
+def results(report: Report, *, brief: bool = False) -> Table:
+    """The survey's columns with intervals, and what stands behind them; ``brief`` fits a terminal."""
     metric = metric_of(report)
+
+    def latency(row: ReportRow) -> Cell | None:
+        cell = median(figures.headline_latency(row))
+        return Cell(cell.text) if cell and brief else cell
+
     columns = [
         Column(heading(metric), lambda row: scaled(figures.primary(row), row.primary_metric)),
-        Column("compression ×", lambda row: plain(figures.times(row.compression))),
+        Column("size ×" if brief else "compression ×", lambda row: plain(figures.times(row.compression))),
         Column("retained, %", lambda row: scaled(row.retained, "retained")),
         Column("speed-up ×", lambda row: ratio(row.speedup)),
         Column("MB", lambda row: plain(figures.megabytes(row.bytes_on_disk))),
-        Column("encoder ×", lambda row: plain(figures.times(row.compression_encoder))),
-        Column("p50, ms", lambda row: median(figures.headline_latency(row))),
+        Column("p50, ms", latency),
         Column("peak MB", lambda row: plain(figures.memory(row))),
-        Column("params, M", lambda row: plain(figures.millions(row.parameters))),
     ]
+    if not brief:
+        columns.append(Column("encoder ×", lambda row: plain(figures.times(row.compression_encoder))))
+        columns.append(Column("params, M", lambda row: plain(figures.millions(row.parameters))))
 
     def beside(row: ReportRow) -> str:
         parts = (
@@ -104,8 +110,7 @@ def steps(report: Report) -> Table | None:
         return Cell(figures.signed((found.value - earlier.value) * scale, digits))
 
     def faster(row: ReportRow) -> Cell | None:
-        cell, earlier = figures.headline_latency(row), figures.headline_latency(before[row.name])
-        return Cell(figures.times(earlier.p50_ms / cell.p50_ms)) if cell and earlier and cell.p50_ms else None
+        return plain(figures.times(figures.step_speedup(report, before[row.name], row)))
 
     def smaller(row: ReportRow) -> Cell | None:
         size, earlier = row.bytes_on_disk, before[row.name].bytes_on_disk

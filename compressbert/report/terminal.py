@@ -1,17 +1,21 @@
-"""A report as a table in the terminal."""
+"""A report as tables in the terminal."""
 
 from __future__ import annotations
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from compressbert.report import figures
-from compressbert.results.record import Report, ReportGate, ReportRow
+from compressbert.report import figures, tables
+from compressbert.report.markdown import MARKS
+from compressbert.report.tables import Cell, Line, Table
+from compressbert.results.record import Report
 
-_WIDE = 112
-_STYLES = {"pass": "green", "fail": "bold red", "cannot-tell": "yellow"}
-_MARKS = {"pass": "✓ pass", "fail": "✗ fail", "cannot-tell": "? cannot tell"}
+WIDE = 112  # columns from which on an interval stands beside its value, and not below
+_STYLES = {
+    "pass": "green", "yes": "green", "better": "green", "fail": "bold red", "no": "bold red", "worse": "bold red",
+    "cannot-tell": "yellow", "unchanged": "",
+}  # fmt: skip
 
 
 class ReportView:
@@ -24,13 +28,19 @@ class ReportView:
         self._report = report
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield _table(self._report, narrow=options.max_width < _WIDE)
+        report, narrow = self._report, options.max_width < WIDE
+        yield Text(report.title, style="bold")
+        yield table(tables.results(report, brief=True), narrow=narrow)
         yield Text()
-        if self._report.gates:
-            yield _gates(self._report.gates)
+        gates = tables.gates(report)
+        if gates is not None:
+            yield table(gates, narrow=narrow, headings=False)
             yield Text()
-        yield Text(figures.summary(self._report))
-        for text in self._report.notes:
+        yield Text(figures.summary(report))
+        said = figures.noninferiority_text(report, report.rows[-1])
+        if said:
+            yield Text(said)
+        for text in (*figures.worse_slices(report), *report.notes):
             yield Text(f"\n{text}", style="yellow")
 
 
@@ -44,55 +54,29 @@ def show(report: Report, console: Console) -> None:
     console.print(render(report))
 
 
-def _table(report: Report, *, narrow: bool) -> Table:
-    metric = next((row.primary_metric for row in report.rows if row.primary_metric), "quality")
-    gap = 1 if narrow else 2
-    table = Table(
-        title=Text(report.title, style="bold"),
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, gap, 0, 0),
+def table(found: Table, *, narrow: bool, headings: bool = True) -> RichTable:
+    """A table as rich draws it; ``narrow`` puts intervals below their values."""
+    gap, separator = (1, "\n") if narrow else (2, " ")
+    made = RichTable(
+        box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=headings, header_style="dim",
+    )  # fmt: skip
+    made.add_column(Text(found.first if headings else ""), no_wrap=True, overflow="ellipsis")
+    for index, (heading, textual) in enumerate(zip(found.headings, found.textual, strict=True)):
+        cells = [line.cells[index] for line in found.lines]
+        widest = max((len(text) for cell in cells for text in (cell.text, cell.beside)), default=0)
+        shown = heading.replace(" ", "\n") if narrow and len(heading) > widest else heading
+        made.add_column(Text(shown), justify="left" if textual else "right", no_wrap=not textual)
+    for line in found.lines:
+        made.add_row(_name(line, separator), *(_cell(cell, separator) for cell in line.cells))
+    return made
+
+
+def _name(line: Line, separator: str) -> Text:
+    return Text(line.name, style="bold").append(
+        f"{separator}{line.beside}" if line.beside else "", style="not bold dim"
     )
-    table.add_column("", no_wrap=True, overflow="ellipsis")
-    heading = f"{metric}{' %' if figures.in_percent(metric) else ''}"
-    for text in (heading, "retained %", "size ×", "speed-up ×", "MB", "p50 ms", "peak MB"):
-        table.add_column(Text(text), justify="right")
-    for row in report.rows:
-        cells = _row(row, baseline=row.name == report.baseline, separator="\n" if narrow else " ")
-        table.add_row(*cells)
-    return table
 
 
-def _bounds_apart(text: str, separator: str) -> Text:
-    """A figure with its interval dimmed after ``separator``."""
-    value, _, rest = text.partition(" [")
-    return Text(value).append(f"{separator}[{rest}", style="dim") if rest else Text(value)
-
-
-def _row(row: ReportRow, *, baseline: bool, separator: str) -> list[Text]:
-    cell = figures.headline_latency(row)
-    name = Text(row.name, style="bold")
-    if row.method:
-        name.append(f"{separator}{row.method}", style="dim")
-    return [
-        name,
-        _bounds_apart(figures.metric_text(figures.primary(row), row.primary_metric), separator),
-        Text("baseline", style="dim")
-        if baseline
-        else _bounds_apart(figures.percent(row.retained), separator),
-        Text(figures.times(row.compression)),
-        _bounds_apart(figures.times_interval(row.speedup), separator),
-        Text(figures.megabytes(row.bytes_on_disk)),
-        Text(figures.milliseconds(cell.p50_ms if cell else None)),
-        Text(figures.memory(row)),
-    ]
-
-
-def _gates(gates: tuple[ReportGate, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    for gate in gates:
-        table.add_row(
-            Text(gate.name), Text(_MARKS[gate.verdict], style=_STYLES[gate.verdict]), Text(gate.reason)
-        )
-    return table
+def _cell(cell: Cell, separator: str) -> Text:
+    text = Text(MARKS.get(cell.verdict, "") + cell.text, style=_STYLES.get(cell.verdict, ""))
+    return text.append(f"{separator}{cell.beside}" if cell.beside else "", style="dim")

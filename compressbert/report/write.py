@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compressbert.report import html, markdown
 from compressbert.results.record import Report
+from compressbert.results.store import write_text_atomic
 
 
 def write_report(report: Report, folder: Path, *, extra: Mapping[str, str] | None = None) -> tuple[Path, ...]:
@@ -26,12 +27,12 @@ def write_report(report: Report, folder: Path, *, extra: Mapping[str, str] | Non
         "report.html": html.render(report),
         "report.json": report.model_dump_json(indent=2) + "\n",
     }
+    return write_files(folder, contents)
+
+
+def write_files(folder: Path, contents: Mapping[str, str]) -> tuple[Path, ...]:
+    """Write texts into ``folder``, which is made if missing: name to content, in that order."""
     folder.mkdir(parents=True, exist_ok=True)
-    return tuple(_write(folder / name, text) for name, text in contents.items())
-
-
-def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path
+    for name, text in contents.items():
+        write_text_atomic(folder / name, text)
+    return tuple(folder / name for name in contents)

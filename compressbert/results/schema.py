@@ -1,4 +1,4 @@
-"""JSON Schemas of what is written: `result.json` and `report.json`. They ship beside this file."""
+"""JSON Schemas of what is written: `result.json`, `report.json` and `regression.json`. They ship beside this file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from compressbert.results.record import Report, StepResult
+from compressbert.results.regression import Regression
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-RECORDS: dict[str, type[BaseModel]] = {"result": StepResult, "report": Report}
+RECORDS: dict[str, type[BaseModel]] = {"result": StepResult, "report": Report, "regression": Regression}
 
 
 def record_schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of ``result`` or ``report``, made from the record's model."""
+    """The JSON Schema of ``result``, ``report`` or ``regression``, made from the record's model."""
     return {"$schema": DIALECT, **RECORDS[name].model_json_schema(mode="serialization")}
 
 

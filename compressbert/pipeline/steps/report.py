@@ -1,49 +1,57 @@
-"""`report`: show a run folder's report again, or put step folders side by side."""
+"""`report`: show a run's report again, compare runs and steps, or say what got worse since an earlier report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from compressbert.config.schema import DataConfig
 from compressbert.errors import ConfigError, InputError
-from compressbert.measure.comparison import compare
-from compressbert.measure.quality import load_predictions, quality_of
-from compressbert.pipeline.steps.outcome import PREDICTIONS
-from compressbert.report.rows import RowInput, build
+from compressbert.pipeline.steps.sources import (
+    Source,
+    compare_sources,
+    is_report,
+    named,
+    read_report,
+    read_source,
+    shared_baseline,
+)
+from compressbert.report.regression import Paired, regression
+from compressbert.report.regression_views import write_regression
+from compressbert.report.rows import against
 from compressbert.report.write import write_report
-from compressbert.results.environment import environment
-from compressbert.results.measured import Comparison
-from compressbert.results.record import Report, StepResult
-from compressbert.results.store import RESULT_NAME, read_result
-from compressbert.tasks.base import task_for
+from compressbert.results.environment import environment, fingerprint
+from compressbert.results.record import Interval, Report, ReportRow
+from compressbert.results.regression import Kind, Regression
 
-REPORT = "report.json"
+_APART = (
+    "The rows were timed in different runs, so they have no speed-ups: "
+    "`compressbert benchmark` times folders together."
+)
+_MACHINES = "The runs were timed on different machines: their speed-ups need not agree on one."
 
 
 def report(folders: Sequence[Path], *, baseline: Path | None = None, output: Path | None = None) -> Report:
-    """Return the report of one pipeline run, or of several step folders compared with the first (or ``baseline``).
+    """Return the report of one pipeline run, or a comparison of runs and step folders.
+
+    Of a run that is compared its last row counts. Runs that share their baseline keep what they measured against it;
+    otherwise all are compared with the first (or ``baseline``), on the predictions they left.
 
     Args:
-        folders: One run folder with a report.json, or step folders with a result.json.
+        folders: One run folder with a report.json, or several run or step folders.
         baseline: The step folder that the others are compared with; default: the first.
         output: Folder for report.json, report.md and report.html; default: a run folder's own are rewritten.
 
     Raises:
-        ConfigError: No folder, or a run folder together with others.
-        InputError: A folder holds neither a report nor a result.
+        ConfigError: No folder.
+        InputError: A folder holds neither a report nor a result, or two were evaluated on different rows.
     """
     if not folders:
         raise ConfigError("no folder was given", hint="compressbert report RUN_FOLDER")
-    runs = [folder for folder in folders if (folder / REPORT).is_file()]
-    if runs and len(folders) > 1:
-        raise ConfigError(
-            f"{runs[0]} is a whole run; it cannot be put beside other folders",
-            hint="Name the step folders to compare, such as RUN/01-finetune RUN/05-export.",
-        )
-    if runs:
-        found = Report.model_validate_json((runs[0] / REPORT).read_text(encoding="utf-8"))
-        write_report(found, output or runs[0])
+    if len(folders) == 1 and baseline is None and is_report(folders[0]):
+        found = read_report(folders[0])
+        own = folders[0] if folders[0].is_dir() else folders[0].parent
+        write_report(found, output or own)
         return found
     found = _compare([*([baseline] if baseline else []), *(f for f in folders if f != baseline)])
     if output is not None:
@@ -51,47 +59,77 @@ def report(folders: Sequence[Path], *, baseline: Path | None = None, output: Pat
     return found
 
 
-def _compare(folders: Sequence[Path]) -> Report:
-    results = [_result(folder) for folder in folders]
-    names = [folder.name for folder in folders]
-    if len(set(names)) < len(names):
-        names = [str(folder) for folder in folders]
-    inputs = [
-        RowInput(
-            name=name,
-            step=result.command,
-            method=(result.config.get("method") or {}).get("name"),
-            folder=str(folder),
-            result=result,
-            comparison=_comparison(folders[0], folder, result) if index else None,
-        )
-        for index, (name, folder, result) in enumerate(zip(names, folders, results, strict=True))
-    ]
-    return build("Comparison", names[0], inputs, environment=environment())
+def check_regression(
+    new: Path, old: Path, *, tolerances: Mapping[Kind, float] | None = None, output: Path | None = None
+) -> Regression:
+    """Say what of a run's last row got worse since an earlier report.
+
+    Where both runs still have their predictions, and of the same rows, quality is compared row by row.
+
+    Args:
+        new: Run folder or report.json to judge.
+        old: Run folder or report.json to hold it against.
+        tolerances: What may change without being a change; see `report.regression.TOLERANCES`.
+        output: Folder for regression.json, regression.md and regression.html.
+
+    Raises:
+        InputError: A report is missing or is none.
+    """
+    before, after = read_source(old), read_source(new)
+    if before.report is None or after.report is None:
+        step = old if before.report is None else new
+        raise InputError(f"{step} is a step folder; a regression check needs two reports")
+    found = regression(before.report, after.report, tolerances=tolerances, paired=_paired(before, after))
+    if output is not None:
+        write_regression(found, output)
+    return found
 
 
-def _result(folder: Path) -> StepResult:
-    if not folder.is_dir():
-        raise InputError(f"no folder at {folder}", hint="Give a run folder or step folders.")
-    if not (folder / RESULT_NAME).is_file():
-        raise InputError(
-            f"{folder} holds neither {REPORT} nor {RESULT_NAME}, so no finished run or step",
-            hint="Give the folder that `compressbert run` wrote, or one of its step folders.",
-        )
-    return read_result(folder)
-
-
-def _comparison(baseline: Path, candidate: Path, result: StepResult) -> Comparison | None:
-    """Compare two folders' predictions if both have them and they are of the same rows."""
-    files = [folder / PREDICTIONS for folder in (baseline, candidate)]
-    data = result.config.get("data")
-    if data is None or not all(file.is_file() for file in files):
+def _paired(before: Source, after: Source) -> Paired | None:
+    try:
+        found = compare_sources(before, after)
+    except InputError:  # other rows: the two intervals still tell something
         return None
-    (before, labels), (after, other) = (load_predictions(file) for file in files)
-    if len(labels) != len(other) or (labels != other).any():
-        raise InputError(
-            f"{baseline} and {candidate} were evaluated on different rows",
-            hint="Evaluate both on the same data before comparing them.",
-        )
-    task = task_for(DataConfig.model_validate(data), [str(index) for index in range(before.shape[1])])
-    return compare(quality_of(before, labels, task), quality_of(after, labels, task), labels, task)
+    metric = after.row.primary_metric
+    if found is None or found.metric != metric or metric != before.row.primary_metric:
+        return None
+    quality = after.row.quality[metric]
+    sign = -1 if quality.direction == "higher" else 1
+    bounds = sorted((sign * found.drop.low, sign * found.drop.high))
+    change = Interval(value=sign * found.drop.value, low=bounds[0], high=bounds[1])
+    return Paired(change, quality.examples)
+
+
+def _compare(paths: Sequence[Path]) -> Report:
+    sources = [read_source(path) for path in paths]
+    names = named(sources)
+    base = shared_baseline(sources)
+    notes: list[str] = []
+    if base is not None:
+        first = base.name if base.name not in names else f"{base.name} (baseline)"
+        rows = [base.model_copy(update={"name": first, "parent": None})]
+        rows += [_renamed(source, name, first) for source, name in zip(sources, names, strict=True)]
+        machines = {fingerprint(source.report.environment) for source in sources if source.report}
+        notes += [_MACHINES] if len(machines) > 1 else []
+    else:
+        rows = _against_first(sources, names)
+        notes += [_APART] if any(row.latency for row in rows) else []
+    made = next((source.report.environment for source in sources if source.report), environment())
+    return Report(
+        title="Comparison", baseline=rows[0].name, rows=tuple(rows), notes=tuple(notes), environment=made
+    )
+
+
+def _renamed(source: Source, name: str, baseline: str) -> ReportRow:
+    return source.row.model_copy(update={"name": name, "step": source.row.name, "parent": baseline})
+
+
+def _against_first(sources: Sequence[Source], names: Sequence[str]) -> list[ReportRow]:
+    """Rows compared with the first of them on predictions and size; what they measured against others is dropped."""
+    alone: dict[str, Any] = {"speedup": None, "speedup_by_cell": {}, "seeds": None}
+    rows = []
+    for index, (source, name) in enumerate(zip(sources, names, strict=True)):
+        comparison = compare_sources(sources[0], source) if index else None
+        row = source.row.model_copy(update={**alone, "name": name, "parent": names[0] if index else None})
+        rows.append(against(row, sources[0].row, comparison))
+    return rows

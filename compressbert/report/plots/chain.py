@@ -54,9 +54,9 @@ def latency(report: Report, width: float = NARROW) -> str | None:
     cells = [cell for row in rows if (cell := figures.headline_latency(row)) and cell.p50_ms > 0]
     if not rows or len(cells) < len(rows):
         return None
-    ladder = _falling(
-        rows, [cell.p50_ms for cell in cells], width, name="chain-latency", label="median latency, ms"
-    )
+    values = [cell.p50_ms for cell in cells]
+    ratios = [figures.step_speedup(report, before, after) for before, after in pairwise(rows)]
+    ladder = _falling(rows, values, ratios, width, name="chain-latency", label="median latency, ms")
     return ladder.drawing.render()
 
 
@@ -66,14 +66,16 @@ def size(report: Report, width: float = NARROW) -> str | None:
     sizes = [row.bytes_on_disk / 1e6 for row in rows if row.bytes_on_disk]
     if not rows or len(sizes) < len(rows):
         return None
-    return _falling(rows, sizes, width, name="chain-size", label="megabytes on disk").drawing.render()
+    ratios = [before / after for before, after in pairwise(sizes)]
+    return _falling(rows, sizes, ratios, width, name="chain-size", label="megabytes on disk").drawing.render()
 
 
 def _falling(
-    rows: Sequence[ReportRow], values: Sequence[float], width: float, *, name: str, label: str
-) -> _Ladder:
+    rows: Sequence[ReportRow], values: Sequence[float], ratios: Sequence[float | None], width: float,
+    *, name: str, label: str,
+) -> _Ladder:  # fmt: skip
     """Bars from nothing to each value; pale what the step took away, red what it added."""
-    factors = ["", *(_factor(before, after) for before, after in pairwise(values))]
+    factors = ["", *map(_factor, ratios)]
     ladder = _Ladder.of(rows, factors, width, name=name, title=f"{label.capitalize()}, step by step")
     scale = ladder.scale(0, max(values), label=label)
     for index, (row, value) in enumerate(zip(rows, values, strict=True)):
@@ -125,8 +127,9 @@ class _Ladder:
             self.drawing.bar(low, self.middle(index) - _BAR / 2, high - low, _BAR, f"mark fill {kind}", tip)
 
 
-def _factor(before: float, after: float) -> str:
-    ratio = before / after
+def _factor(ratio: float | None) -> str:
+    if ratio is None:
+        return figures.ABSENT
     return f"÷{ratio:.2f}" if ratio >= 0.995 else f"×{1 / ratio:.2f}"
 
 
