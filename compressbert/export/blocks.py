@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,64 @@ class FirstTokenLayer(nn.Module):
         return result
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Which positions of a padded batch are rows of a file, in the file's order: sequence first.
+
+    Attributes:
+        kept: (S, B) bool.
+        row_of: (S, B) int64: the row of every position; one that is no row has its text's first token.
+    """
+
+    kept: Tensor
+    row_of: Tensor
+
+    @classmethod
+    def of(cls, mask: Tensor, *, packed: bool) -> _Rows:
+        kept = mask.t() != 0 if packed else torch.ones_like(mask.t(), dtype=torch.bool)
+        kept[:1] = True
+        numbers = (kept.flatten().cumsum(0) - 1).view(kept.shape)
+        return cls(kept, torch.where(kept, numbers, torch.arange(mask.shape[0], device=mask.device)))
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """(rows, width) to (B, S, width); first tokens alone, (B, width), to (B, 1, width)."""
+        row_of = self.row_of[:1] if rows.shape[0] == self.kept.shape[1] else self.row_of
+        return rows[row_of].transpose(0, 1).contiguous()
+
+    def collect(self, hidden: Tensor) -> Tensor:
+        """(B, S, width) to (rows, width); (B, 1, width) to (B, width)."""
+        return hidden.transpose(0, 1)[self.kept[: hidden.shape[1]]]
+
+
+@contextmanager
+def real_tokens_only(model: Model, mask: Tensor, *, enabled: bool = True) -> Iterator[None]:
+    """Let padding count for nothing in int8 modules, as in a file with packed tokens.
+
+    In front of every layer, and of ELECTRA's projection, padded positions are given what their text's first
+    token has. They then compute what that token computes and leave the range of the activations to real ones.
+
+    Args:
+        model: Whose modules are hooked while the block runs.
+        mask: (B, S) attention mask.
+        enabled: False to change nothing.
+    """
+    rows = _Rows.of(mask, packed=True)
+
+    def repeat(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return (rows.spread(rows.collect(given[0])), *given[1:]), named
+
+    modules = [*model.family.layer_list(model.network)] if enabled else []
+    projection = model.family.embeddings(model.network).projection
+    if enabled and projection is not None:
+        modules.append(projection)
+    handles = [module.register_forward_pre_hook(repeat, with_kwargs=True) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @torch.inference_mode()
 def replay_blocks(
     model: Model, inputs: dict[str, Tensor], values: Sequence[Array], output: str
@@ -58,32 +117,31 @@ def replay_blocks(
     Args:
         model: In evaluation mode.
         inputs: Input tensors (B, S).
-        values: What the file wrote: the embeddings' output, then every layer's, rows of sequence-first
-            tokens. If the last one holds first tokens only, the last layer is computed so too.
+        values: What the file wrote: the embeddings' output, then every layer's; sequence-first rows of real
+            tokens, or of all. If the last one holds first tokens only, the last layer is computed so too.
         output: Name of the model's output.
 
     Returns:
         The same values as PyTorch computes them, in the same layout, and the output.
     """
     batch, length = inputs["input_ids"].shape
-    given = [_by_text(value, batch, inputs["input_ids"].device) for value in values]
-    short = length > 1 and given[-1].shape[1] == 1
+    packed = values[0].shape[0] < batch * length
+    rows = _Rows.of(inputs["attention_mask"], packed=packed)
+    given = [rows.spread(torch.from_numpy(value).to(inputs["input_ids"].device)) for value in values]
+    short = values[-1].shape[0] < values[0].shape[0]
     seen: list[Tensor] = []
-    with _layers(model, short=short) as layers:
+    with (
+        _layers(model, short=short) as layers,
+        real_tokens_only(model, inputs["attention_mask"], enabled=packed),
+    ):
         handles = [*_feed(layers, given, seen)]
         try:
             final = model(**inputs)[output]
         finally:
             for handle in handles:
                 handle.remove()
-    computed = [hidden.transpose(0, 1).reshape(-1, hidden.shape[-1]).cpu().numpy() for hidden in seen]
+    computed = [rows.collect(hidden).cpu().numpy() for hidden in seen]
     return [*computed, final.float().cpu().numpy()]
-
-
-def _by_text(value: Array, batch: int, device: torch.device) -> Tensor:
-    """(sequence · batch, width) to (batch, sequence, width)."""
-    rows = torch.from_numpy(value).to(device)
-    return rows.view(-1, batch, rows.shape[-1]).transpose(0, 1).contiguous()
 
 
 def _feed(layers: nn.ModuleList, given: Sequence[Tensor], seen: list[Tensor]) -> Iterator[RemovableHandle]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ class GraphBuilder:
 
     def __init__(self) -> None:
         self._model = onnx.ModelProto()
+        self._nodes = (
+            self._model.graph.node
+        )  # where nodes go: those of the graph, or of a branch being written
         self._constants: set[str] = set()
         self._stored: dict[tuple[Any, ...], tuple[str, Tensor]] = {}
         self._quantized: dict[str, tuple[str, str, str]] = {}
@@ -51,8 +54,43 @@ class GraphBuilder:
                 raise ValueError(f"two values of the graph are called {name}")
             self._values.add(name)
         node = helper.make_node(op, list(inputs), list(names), name=names[0], domain=domain, **attributes)
-        self._model.graph.node.append(node)
+        self._nodes.append(node)
         return list(names)
+
+    def branch(
+        self,
+        condition: str,
+        kinds: Mapping[str, int],
+        *,
+        then: Callable[[], Sequence[str]],
+        otherwise: Callable[[], Sequence[str]],
+    ) -> list[str]:
+        """Values that are computed in one of two ways, as ``condition``, a boolean scalar, says at run time.
+
+        Args:
+            condition: The scalar.
+            kinds: Names of the values to their ONNX element types.
+            then: Writes the nodes of the first way and returns its values, in the order of ``kinds``.
+            otherwise: The same for the second way. What one way writes is not seen outside of it.
+        """
+        ways = [self._subgraph(f"{next(iter(kinds))}.{way}", kinds, write)
+                for way, write in (("then", then), ("else", otherwise))]  # fmt: skip
+        return self.nodes("If", [condition], list(kinds), then_branch=ways[0], else_branch=ways[1])
+
+    def _subgraph(
+        self, name: str, kinds: Mapping[str, int], write: Callable[[], Sequence[str]]
+    ) -> onnx.GraphProto:
+        graph, outside = onnx.GraphProto(name=name), self._nodes
+        self._nodes = graph.node
+        try:
+            values = write()
+        finally:
+            self._nodes = outside
+        graph.output.extend(
+            helper.make_tensor_value_info(value, kind, None)
+            for value, kind in zip(values, kinds.values(), strict=True)
+        )
+        return graph
 
     def has(self, name: str) -> bool:
         """Whether a node already writes a value of this name."""

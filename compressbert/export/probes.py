@@ -1,4 +1,4 @@
-"""Inputs on which an exported file is compared with PyTorch: short and long, padded right and left."""
+"""Inputs on which an exported file is compared with PyTorch: short and long, full, padded right and left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compressbert.model.handle import Model
 
 Inputs = dict[str, NDArray[np.int64]]
 
-_LENGTHS: tuple[tuple[int, ...], ...] = ((11, 7), (16, 9, 4), (24, 20, 16, 12, 9, 6, 4, 3))
+_LENGTHS: tuple[tuple[int, ...], ...] = ((11, 7), (16, 9, 4), (24, 20, 16, 12, 9, 6, 4, 3), (10, 10))
 _LONGEST_UNKNOWN = 128  # where a model's positions are not known: most have more
 
 
@@ -53,8 +53,9 @@ def limits_from_config(config: Mapping[str, Any]) -> Limits:
 def probe_batches(limits: Limits, names: Sequence[str], *, seed: int = 0) -> list[Inputs]:
     """Batches of random token ids.
 
-    Three batches of uneven texts, a text of one padded on the left, and one text that fills the model's
-    positions. Most texts of most batches are padded: a mask missed anywhere moves most rows.
+    Three batches of uneven texts, a text of one padded on the left; two texts of equal length, as full batches
+    may run other nodes; and one text that fills the model's positions. Most texts of most batches are padded: a
+    mask missed anywhere moves most rows.
 
     Args:
         limits: What the model accepts.

@@ -104,7 +104,12 @@ def build(model: Model, settings: ExportConfig) -> onnx.ModelProto:
         raise InputError(f"This model cannot be written directly: {heads.refusal(model)}.")
     graph = GraphBuilder()
     emit = Emitter(graph, model.network)
-    encoded = write_encoder(emit, model, first_token_only=settings.optimize and head.reads_first_token)
+    encoded = write_encoder(
+        emit,
+        model,
+        first_token_only=settings.optimize and head.reads_first_token,
+        packed=settings.optimize,
+    )
     width = int(model.family.layers(model.network)[-1].ffn_norm.normalized_shape[0])
     output = heads.write_head(emit, head, encoded, width=width)
     precision = "int8" if model.is_int8 else "fp32"

@@ -17,7 +17,7 @@ from compressbert.export.parity import check
 from compressbert.export.write import build
 from compressbert.model import edits
 from compressbert.model.handle import Model
-from tests.export.stand import tiny_model, uneven_model
+from tests.export.stand import all_nodes, tiny_model, uneven_model
 from tests.tiny import FAMILIES
 
 Mutation = Callable[[ModelProto], None]
@@ -47,19 +47,19 @@ def swap(one: str, other: str) -> Mutation:
 
 def rewire(value: str, position: int, source: str) -> Mutation:
     def mutate(model: ModelProto) -> None:
-        (node,) = [node for node in model.graph.node if node.output[0] == value]
+        (node,) = [node for node in all_nodes(model.graph) if node.output[0] == value]
         node.input[position] = source
 
     return mutate
 
 
 def no_mask(layer: int) -> Mutation:
-    return rewire(f"layers.{layer}.attention.masked", 1, "mask.zero")
+    return rewire(f"layers.{layer}.attention.padded.masked", 1, "mask.zero")
 
 
 def attribute(value: str, name: str, content: object) -> Mutation:
     def mutate(model: ModelProto) -> None:
-        (node,) = [node for node in model.graph.node if node.output[0] == value]
+        (node,) = [node for node in all_nodes(model.graph) if node.output[0] == value]
         kept = [entry for entry in node.attribute if entry.name != name]
         del node.attribute[:]
         node.attribute.extend([*kept, helper.make_attribute(name, content)])
@@ -69,7 +69,7 @@ def attribute(value: str, name: str, content: object) -> Mutation:
 
 def operator(value: str, name: str) -> Mutation:
     def mutate(model: ModelProto) -> None:
-        (node,) = [node for node in model.graph.node if node.output[0] == value]
+        (node,) = [node for node in all_nodes(model.graph) if node.output[0] == value]
         node.op_type = name
 
     return mutate
@@ -84,7 +84,17 @@ COMMON: dict[str, Mutation] = {
     ),
     "query bias missing": change("layer.1.attention.self.query.bias", np.zeros_like),
     "square weight transposed": change("layer.0.attention.output.dense.weight", np.transpose),
-    "heads in the wrong order": attribute("layers.0.attention.context_tokens", "perm", [2, 0, 3, 1]),
+    "heads in the wrong order": attribute("layers.0.attention.padded.context_tokens", "perm", [2, 0, 3, 1]),
+    "heads of full batches in the wrong order": attribute(
+        "layers.0.attention.full.context_tokens", "perm", [2, 0, 3, 1]
+    ),
+    "texts of full batches in the wrong order": attribute(
+        "layers.0.attention.full.context_tokens", "perm", [0, 2, 1, 3]
+    ),
+    "queries of real tokens at the wrong places": rewire("layers.0.query.padded", 1, "packing.places"),
+    "context of the wrong places": rewire("layers.0.attention.packed", 1, "packing.rows"),
+    "positions counted over the batch": rewire("embeddings.packed.positions", 1, "shape.1"),
+    "padding is never seen": operator("packing.smallest", "ReduceMax"),
     "no mask in the first layer": no_mask(0),
     "no mask in the last layer": no_mask(1),
     "residual from the wrong place": rewire("layers.1.attended.sum", 1, "layers.1.attention_out"),

@@ -18,7 +18,7 @@ from compressbert.export.graph import OLDEST_ONNXRUNTIME, GraphBuilder
 from compressbert.export.write import build, export_onnx
 from compressbert.measure.size import onnx_facts
 from compressbert.model import edits
-from tests.export.stand import run_file, run_network, tiny_model, uneven_model
+from tests.export.stand import all_nodes, run_file, run_network, tiny_model, uneven_model
 from tests.tiny import FAMILIES, padded_batch
 
 
@@ -104,9 +104,9 @@ def test_the_graph_is_valid_and_whole(precision: str, tmp_path: Path) -> None:
     both = ["batch", "sequence"]
     assert axes == {"input_ids": both, "attention_mask": both, "token_type_ids": both, "logits": ["batch", 2]}
     assert {value.type.tensor_type.elem_type for value in proto.graph.input} == {onnx.TensorProto.INT64}
-    names = [node.name for node in proto.graph.node]
+    names = [node.name for node in all_nodes(proto.graph)]
     assert len(set(names)) == len(names)
-    used = {name for node in proto.graph.node for name in node.input}
+    used = {name for node in all_nodes(proto.graph) for name in node.input}
     assert {tensor.name for tensor in proto.graph.initializer} <= used  # nothing is carried along
 
 

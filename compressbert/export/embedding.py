@@ -1,0 +1,146 @@
+"""Writes the embeddings of any family as ONNX nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto
+from torch import nn
+
+from compressbert.export.packing import Packing, Sizes
+from compressbert.export.products import Emitter, Table
+from compressbert.model.families import Embeddings
+from compressbert.model.handle import Model
+
+
+def input_names(model: Model) -> tuple[str, ...]:
+    """What the graph takes; token types only if there are several and the tokenizer tells them."""
+    table = model.family.embeddings(model.network).token_type
+    told_apart = table is not None and int(table.num_embeddings) > 1  # type: ignore[arg-type]
+    if told_apart and "token_type_ids" in model.tokenizer.model_input_names:
+        return ("input_ids", "attention_mask", "token_type_ids")
+    return ("input_ids", "attention_mask")
+
+
+@dataclass(frozen=True)
+class EmbeddingWriter:
+    """Writes the sum of word, type and position embeddings, its LayerNorm and ELECTRA's projection."""
+
+    emit: Emitter
+    model: Model
+    sizes: Sizes
+    packing: Packing | None
+
+    def __call__(self, name: str) -> str:
+        """Write them; the result, called ``name``, is (rows, width)."""
+        emit, embeddings = self.emit, self._embeddings
+        if self.packing is None:
+            rows = self._all_rows()
+        else:
+            rows = self.packing.choose(
+                emit.graph, "embeddings.sum", full=self._all_rows, padded=self._real_rows
+            )
+        if embeddings.projection is None:
+            return emit.norm(rows, embeddings.norm, name)
+        return emit.dense(emit.norm(rows, embeddings.norm, "embeddings.norm"), embeddings.projection, name)
+
+    @property
+    def _embeddings(self) -> Embeddings:
+        return self.model.family.embeddings(self.model.network)
+
+    def _all_rows(self) -> str:
+        """The sum at every position, (sequence · batch, width)."""
+        emit, graph, embeddings = self.emit, self.emit.graph, self._embeddings
+        ids = graph.node("Transpose", ["input_ids"], "embeddings.ids", perm=[1, 0])  # (sequence, batch)
+        terms = [emit.rows(emit.table(embeddings.word), ids, "embeddings.word")]  # (sequence, batch, width)
+        if self._types_are_input:
+            types = graph.node("Transpose", ["token_type_ids"], "embeddings.type_ids", perm=[1, 0])
+            terms.append(self._type_rows(types, "embeddings.token_type"))
+        elif not self._type_is_folded:
+            terms.append(self._type_rows(self._zero, "embeddings.token_type"))  # (width,)
+        if embeddings.position_offset:
+            positions = self._counted_positions(ids, "embeddings.positions")
+            terms.append(emit.rows(self._position_table, positions, "embeddings.position"))
+        else:
+            rows = emit.first_rows(self._position_table, self.sizes.sequence, "embeddings.position_rows")
+            terms.append(graph.node("Unsqueeze", [rows, graph.integers(1)], "embeddings.position"))
+        width = int(embeddings.norm.normalized_shape[0])
+        return graph.node(
+            "Reshape",
+            [graph.node("Sum", terms, "embeddings.terms"), graph.integers(-1, width)],
+            "embeddings.all",
+        )
+
+    def _real_rows(self) -> str:
+        """The sum at the places that are rows, (rows, width)."""
+        emit, graph, embeddings, packing = self.emit, self.emit.graph, self._embeddings, self.packing
+        if packing is None:
+            raise TypeError("without packing every position is a row")
+
+        def pick(grid: str, name: str) -> str:
+            flat = graph.node("Reshape", [grid, graph.integers(-1)], f"{name}.flat")
+            return graph.node("Gather", [flat, packing.places], name)
+
+        ids = graph.node("Transpose", ["input_ids"], "embeddings.padded.ids", perm=[1, 0])
+        terms = [
+            emit.rows(
+                emit.table(embeddings.word), pick(ids, "embeddings.packed.ids"), "embeddings.packed.word"
+            )
+        ]
+        if self._types_are_input:
+            types = graph.node("Transpose", ["token_type_ids"], "embeddings.padded.type_ids", perm=[1, 0])
+            terms.append(
+                self._type_rows(pick(types, "embeddings.packed.type_ids"), "embeddings.packed.token_type")
+            )
+        elif not self._type_is_folded:
+            terms.append(self._type_rows(self._zero, "embeddings.packed.token_type"))
+        if embeddings.position_offset:
+            positions = pick(
+                self._counted_positions(ids, "embeddings.padded.positions"), "embeddings.packed.positions"
+            )
+        else:
+            positions = graph.node("Div", [packing.places, self.sizes.batch], "embeddings.packed.positions")
+        terms.append(emit.rows(self._position_table, positions, "embeddings.packed.position"))
+        return graph.node("Sum", terms, "embeddings.packed")
+
+    @property
+    def _types_are_input(self) -> bool:
+        return "token_type_ids" in input_names(self.model)
+
+    @property
+    def _type_is_folded(self) -> bool:
+        """Whether every token is of type 0 and that row can be part of the position table."""
+        types, position = self._embeddings.token_type, self._embeddings.position
+        if self._types_are_input or types is None:
+            return types is None
+        return isinstance(position, nn.Embedding) and isinstance(types, nn.Embedding)
+
+    @property
+    def _position_table(self) -> Table:
+        folded = self._type_is_folded
+        return self.emit.table(
+            self._embeddings.position, added=self._embeddings.token_type if folded else None
+        )
+
+    @property
+    def _zero(self) -> str:
+        return self.emit.graph.constant(np.array(0, np.int64), "index.0")
+
+    def _type_rows(self, ids: str, name: str) -> str:
+        types = self._embeddings.token_type
+        if types is None:
+            raise TypeError("this family has no token types")
+        return self.emit.rows(self.emit.table(types), ids, name)
+
+    def _counted_positions(self, ids: str, name: str) -> str:
+        """Positions counted over the real tokens, for families that start after their padding index: of (sequence,
+        batch) ids, in their shape."""
+        graph, offset = self.emit.graph, self._embeddings.position_offset
+        padding = graph.constant(np.array(offset - 1, np.int64), f"index.{offset - 1}")
+        is_pad = graph.node("Equal", [ids, padding], f"{name}.is_pad")
+        real = graph.node(
+            "Cast", [graph.node("Not", [is_pad], f"{name}.is_real")], f"{name}.real", to=TensorProto.INT64
+        )
+        counted = graph.node("CumSum", [real, self._zero], f"{name}.counted")
+        return graph.node("Add", [graph.node("Mul", [counted, real], f"{name}.counted_real"), padding], name)
