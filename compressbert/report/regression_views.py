@@ -43,11 +43,16 @@ def title(found: Regression) -> str:
 
 
 def summary(found: Regression) -> str:
-    """What is certain, in a sentence."""
+    """What is certain, in a sentence or two."""
     names = {verdict: [c.name for c in found.changes if c.verdict == verdict] for verdict in _ORDER}
-    told = [f"{text}: {'; '.join(names[verdict])}" for verdict, text in _ORDER.items() if names[verdict]]
-    lead = "" if found.worse else "Nothing is certainly worse. "
-    return lead + ". ".join(told) + "." if told else "There was nothing to compare."
+    told = [] if found.worse else ["Nothing is certainly worse."]
+    for verdict in ("worse", "better", "cannot-tell"):
+        if names[verdict]:
+            told.append(f"{_ORDER[verdict]}: {'; '.join(names[verdict])}.")
+    if names["unchanged"]:
+        others = len(found.changes) - len(names["unchanged"])
+        told.append("The rest is unchanged." if others else "All is unchanged.")
+    return " ".join(told) if found.changes else "There was nothing to compare."
 
 
 _ORDER = {"worse": "Worse", "better": "Better", "unchanged": "Unchanged", "cannot-tell": "Cannot tell"}

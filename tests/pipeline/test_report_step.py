@@ -71,6 +71,7 @@ def test_runs_of_one_teacher_keep_what_they_measured_against_it(tmp_path: Path) 
     assert [entry.speedup.value for entry in found.rows[1:] if entry.speedup] == [4.0, 6.0]
     assert [entry.parent for entry in found.rows] == [None, "teacher", "teacher"]
     assert found.notes == ()
+    assert found.config == {}
     assert {file.name for file in (tmp_path / "both").iterdir()} == {
         "report.json",
         "report.md",
@@ -99,6 +100,17 @@ def test_a_run_stands_beside_a_step_folder_and_another_may_be_the_baseline(tmp_p
     assert names(turned) == ["alone", "whole"]
     assert turned.rows[1].retained is not None
     assert turned.rows[1].retained.value == pytest.approx((ROWS - 20) / (ROWS - 10))
+
+
+def test_the_settings_in_which_runs_differ_are_told(tmp_path: Path) -> None:
+    folders = []
+    for name, keep in (("a", 0.5), ("b", 0.75)):
+        settings = {"seed": 0, "steps": [{"prune": {"method": {"name": "michel", "keep": keep}}}]}
+        folders.append(run(tmp_path / name, 20))
+        written = Report.model_validate_json((folders[-1] / "report.json").read_text())
+        write_report(written.model_copy(update={"config": {"data": DATA, **settings}}), folders[-1])
+    found = report(folders)
+    assert found.config == {"settings that differ": {"steps.0.prune.method.keep": {"a": 0.5, "b": 0.75}}}
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:

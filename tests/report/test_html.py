@@ -139,6 +139,7 @@ def test_heat_map_shades_by_what_survived(page: Page) -> None:
 
 def test_page_is_self_contained(page: Page, text: str) -> None:
     assert page.tags["script"] == 0
+    assert any(value.startswith("default-src 'none';") for value in page.values("content"))
     assert page.tags["img"] == page.tags["iframe"] == page.tags["object"] == 0
     for attribute in ("src", "href", "xlink:href", "srcset"):
         assert all(value.startswith(("#", "data:,")) for value in page.values(attribute))

@@ -181,7 +181,11 @@ def test_the_record_fits_its_schema() -> None:
 def test_views_put_the_worst_first_and_say_what_is_certain() -> None:
     found = planted()
     assert next(line.name for line in views.changes(found).lines) == "accuracy"
-    assert views.summary(found).startswith("Worse: accuracy. Better: bytes on disk. ")
+    assert views.summary(found) == (
+        "Worse: accuracy. Better: bytes on disk. Cannot tell: retained. The rest is unchanged."
+    )
+    same = views.summary(regression(full(), full(), tolerances={"quality": 0.1}))
+    assert same == "Nothing is certainly worse. All is unchanged."
     text = views.render_markdown(found)
     assert (
         "| **accuracy** | ✗ worse | 87.8 [85.8, 89.8] | 80.0 [78.0, 82.0] | −7.7 [−10.6, −4.9] | ± 1 point |"

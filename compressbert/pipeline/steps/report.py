@@ -10,6 +10,7 @@ from compressbert.errors import ConfigError, InputError
 from compressbert.pipeline.steps.sources import (
     Source,
     compare_sources,
+    differing_settings,
     is_report,
     named,
     read_report,
@@ -115,8 +116,14 @@ def _compare(paths: Sequence[Path]) -> Report:
         rows = _against_first(sources, names)
         notes += [_APART] if any(row.latency for row in rows) else []
     made = next((source.report.environment for source in sources if source.report), environment())
+    differing = differing_settings(sources, names)
     return Report(
-        title="Comparison", baseline=rows[0].name, rows=tuple(rows), notes=tuple(notes), environment=made
+        title="Comparison",
+        baseline=rows[0].name,
+        rows=tuple(rows),
+        notes=tuple(notes),
+        environment=made,
+        config={"settings that differ": differing} if differing else {},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Source:
     report: Report | None
     predictions: Path | None
     data: DataConfig | None
+    settings: Mapping[str, Any]
 
     @property
     def baseline(self) -> ReportRow | None:
@@ -84,6 +85,7 @@ def _run(path: Path) -> Source:
         path, row, report,
         predictions=folder / PREDICTIONS if folder else None,
         data=DataConfig.model_validate(data) if data and folder else None,
+        settings=report.config,
     )  # fmt: skip
 
 
@@ -114,7 +116,7 @@ def _step(folder: Path) -> Source:
         RowInput(folder.name, result.command, result, method=method, folder=str(folder), survey=survey)
     )
     file, data = folder / PREDICTIONS, _data_of(result)
-    return Source(folder, row, None, file if file.is_file() else None, data)
+    return Source(folder, row, None, file if file.is_file() else None, data, result.config)
 
 
 def _data_of(result: StepResult) -> DataConfig | None:
@@ -173,3 +175,26 @@ def shared_baseline(sources: Sequence[Source]) -> ReportRow | None:
         for base in bases
     )
     return first if same else None
+
+
+def differing_settings(sources: Sequence[Source], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The settings in which the sources differ: dotted key, then each source's value (None: it has none)."""
+    flat = [dict(_flattened(source.settings)) for source in sources]
+    keys = dict.fromkeys(key for settings in flat for key in settings)
+    found = {}
+    for key in keys:
+        values = [settings.get(key) for settings in flat]
+        if any(value != values[0] for value in values[1:]):
+            found[key] = dict(zip(names, values, strict=True))
+    return found
+
+
+def _flattened(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested settings by dotted key."""
+    parts = settings.items() if isinstance(settings, Mapping) else enumerate(settings)
+    for key, value in parts:
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, Mapping | list | tuple) and value:
+            yield from _flattened(value, name)
+        else:
+            yield name, value
