@@ -22,6 +22,8 @@ from onnx import TensorProto
 
 from compressbert.export.graph import GraphBuilder
 
+NEGLIGIBLE = np.float32(-40)  # a weight of e^-40 = 4e-18 beside one of at least 1 / tokens
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -84,7 +86,7 @@ def write_packing(graph: GraphBuilder, sizes: Sizes) -> Packing:
             graph.node("Identity", [value], f"packing.empty_{index}")
             for index, value in enumerate((nothing, nothing, no_mask))
         ],
-        otherwise=lambda: [*_places_and_rows(graph, sizes), additive_mask(graph, "packing.mask")],
+        otherwise=lambda: [*_places_and_rows(graph, sizes), packed_mask(graph, "packing.mask")],
     )
     return Packing(full, places, rows, mask)
 
@@ -112,10 +114,29 @@ def _places_and_rows(graph: GraphBuilder, sizes: Sizes) -> tuple[str, str]:
 
 def additive_mask(graph: GraphBuilder, name: str) -> str:
     """0 where a key may be read, the lowest fp32 number where not: (batch, 1, 1, sequence)."""
+    lowest = graph.constant(np.finfo(np.float32).min, "mask.lowest")
+    return _mask_of(graph, lowest, name)
+
+
+def packed_mask(graph: GraphBuilder, name: str) -> str:
+    """The same for the padded view of packed tokens, with `NEGLIGIBLE` instead wherever that is exact.
+
+    A weight of e^-88 or less is a denormal number, and arithmetic on those is tens of times slower. In the
+    padded view a hidden key is that of the text's first token; if that one may be read, its score is no larger
+    than the largest, so `NEGLIGIBLE` leaves a weight that no fp32 sum can hold, and it is a normal number.
+    """
+    zero = graph.constant(np.array(0, np.int64), "index.0")
+    first = graph.node(
+        "Slice", ["attention_mask", graph.integers(0), graph.integers(1), graph.integers(1)], f"{name}.first"
+    )
+    no_first = graph.node("Equal", [first, zero], f"{name}.first_hidden")  # (batch, 1)
+    lowest = graph.constant(np.finfo(np.float32).min, "mask.lowest")
+    negligible = graph.constant(NEGLIGIBLE, "mask.negligible")
+    return _mask_of(graph, graph.node("Where", [no_first, lowest, negligible], f"{name}.low"), name)
+
+
+def _mask_of(graph: GraphBuilder, low: str, name: str) -> str:
     zero = graph.constant(np.array(0, np.int64), "index.0")
     hidden = graph.node("Equal", ["attention_mask", zero], f"{name}.hidden")
-    lowest = graph.constant(np.finfo(np.float32).min, "mask.lowest")
-    values = graph.node(
-        "Where", [hidden, lowest, graph.constant(np.float32(0), "mask.zero")], f"{name}.values"
-    )
+    values = graph.node("Where", [hidden, low, graph.constant(np.float32(0), "mask.zero")], f"{name}.values")
     return graph.node("Unsqueeze", [values, graph.integers(1, 2)], name)
