@@ -66,7 +66,7 @@ def _headline(last: ReportRow) -> list[tuple[str, tables.Cell]]:
     size = figures.megabytes(last.bytes_on_disk)
     found = [
         (tables.heading(last.primary_metric or "quality"), tables.scaled(figures.primary(last), last.primary_metric)),
-        ("quality retained, %", tables.scaled(last.retained, "retained")),
+        ("retained, %", tables.scaled(last.retained, "retained")),
         ("speed-up", tables.ratio(last.speedup)),
         ("on disk, MB", tables.Cell(size, f"{figures.times(last.compression)} smaller" if smaller else "")),
         ("peak memory, MB", tables.plain(figures.memory(last))),

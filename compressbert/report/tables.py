@@ -86,6 +86,11 @@ def survey(report: Report) -> Table | None:
     def theirs(index: int) -> Callable[[ReportRow], Cell | None]:
         return lambda row: Cell(figures.survey_columns(row.survey or {})[index])
 
+    def where(row: ReportRow) -> Cell | None:
+        found = row.survey or {}
+        told = [str(found[key]) for key in ("evaluated_on", "remark") if found.get(key)]
+        return Cell(str(found["row"]), ". ".join(told)) if found.get("row") else None
+
     columns = [
         Column("compression, here", lambda row: Cell(figures.times(row.compression))),
         Column("the survey's", theirs(0)),
@@ -93,6 +98,7 @@ def survey(report: Report) -> Table | None:
         Column("the survey's", theirs(1)),
         Column("speed-up, here", lambda row: ratio(row.speedup) or Cell()),
         Column("the survey's", theirs(2)),
+        Column("the survey's row", where, textual=True),
     ]
     return _table(columns, rows, lambda row: row.method or row.step) if rows else None
 

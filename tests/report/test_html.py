@@ -78,6 +78,7 @@ def test_everything_is_on_the_page(page: Page) -> None:
         "torch 2.13.0",
         "seed: 7",
         "Beside the survey",
+        "GLUE. Theirs: 97 %.",
         "1.5×",
         "90 %",
     ):

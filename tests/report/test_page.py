@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from compressbert.report import html
+from compressbert.report.regression import regression
+from compressbert.report.regression_views import render_html
 from compressbert.results.record import Report
 from tests.report.browser import Browser, Tab, browser, find_chromium
 from tests.report.examples import example, full, row, sweep
@@ -129,6 +131,16 @@ def test_page_is_clean_and_every_plot_has_marks(tab: Tab, tmp_path: Path, name: 
     assert (
         visible == len(svgs(html.render(REPORTS[name]))) - 1
     )  # one of the two forms of quality against latency
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_regression_page_is_clean(tab: Tab, tmp_path: Path, view: str) -> None:
+    width, dark = VIEWS[view]
+    file = tmp_path / "regression.html"
+    file.write_text(render_html(regression(full(), sweep(12))), encoding="utf-8")
+    tab.open(file, width=width, dark=dark)
+    assert tab.evaluate(LOOK) == []
+    assert tab.problems == []
 
 
 def test_colours_follow_the_readers_scheme(tab: Tab, tmp_path: Path) -> None:
