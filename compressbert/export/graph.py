@@ -12,15 +12,12 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from compressbert import __version__
-from compressbert.errors import WorkError
 
 MICROSOFT = "com.microsoft"
 
 # The file format that came with each operator set, and the first onnxruntime that opens both.
 _IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
 OLDEST_ONNXRUNTIME = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18"}
-
-_MAX_BYTES = 2**31 - 2**20  # a protobuf message ends at 2 GiB; the graph itself needs a little
 
 
 class GraphBuilder:
@@ -144,17 +141,8 @@ class GraphBuilder:
             output: Name and axes of the fp32 output.
             opset: ONNX operator set.
             metadata: Written in the order of the keys.
-
-        Raises:
-            WorkError: The weights do not fit into one file.
         """
         graph = self._model.graph
-        size = sum(len(tensor.raw_data) for tensor in graph.initializer)
-        if size > _MAX_BYTES:
-            raise WorkError(
-                f"The weights take {size / 1e9:.2f} GB; one ONNX file holds at most 2 GiB.",
-                hint="Export with precision: int8, or compress the model first.",
-            )
         graph.name = "encoder"
         name, axes = output
         both = ["batch", "sequence"]

@@ -99,7 +99,7 @@ def _check(model: Model, onnx_file: Path, limits: Limits) -> Parity:
     return Parity(difference, shapes, block_difference)
 
 
-def _session(model: str | bytes) -> onnxruntime.InferenceSession:
+def _session(model: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # a refusal is an exception already
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -153,11 +153,16 @@ def _check_blocks(
     """
     layers = len(model.family.layers(model.network))
     blocks = [EMBEDDED, *(layer_output(index) for index in range(layers))]
-    inside = onnx.load(str(onnx_file))
+    inside = onnx.load(str(onnx_file), load_external_data=False)
     inside.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in blocks
     )
-    session = _session(inside.SerializeToString())
+    copy = onnx_file.with_name(f"{onnx_file.stem}.blocks.onnx")  # beside it, where a sidecar is found
+    try:
+        onnx.save_model(inside, str(copy))
+        session = _session(str(copy))
+    finally:
+        copy.unlink(missing_ok=True)
     differences: dict[str, list[Array]] = {name: [] for name in (*blocks, output, "the whole file")}
     for batch, final in zip(batches, alone, strict=True):
         values = session.run([*blocks, output], dict(batch))

@@ -21,7 +21,7 @@ def portability(model: Model, *, rescaled_rows: int = 0) -> Portability:
         model: Not changed.
         rescaled_rows: What `make_portable` returned.
     """
-    pairs = [saturating_pairs(module.weight) for module in _products(model)]
+    pairs = [saturating_pairs(module.matrix) for module in _products(model)]
     saturating = sum(int(found.sum()) for found in pairs)
     return Portability(
         valid_on="vnni" if saturating else "any",

@@ -72,7 +72,7 @@ class Emitter:
         path = self.name_of(module)
         factor = np.float32(scale)
         value, value_scale, zero_point = self.graph.quantized(x)
-        weight = self.graph.constant(to_array(module.weight).T, f"{path}.weight")
+        weight = self.graph.constant(to_array(module.matrix).T, f"{path}.weight")
         weight_scale = self.graph.constant(to_array(module.scale) * factor, f"{path}.scale")
         inputs = [value, weight, value_scale, weight_scale, zero_point, ""]
         if module.bias is not None:
@@ -101,7 +101,7 @@ class Emitter:
         path = self.name_of(module)
         if isinstance(module, Int8Embedding):
             scale = self.graph.constant(to_array(module.scale)[:, None], f"{path}.scale")  # (rows, 1)
-            return Table(self.graph.weight(module.weight, f"{path}.weight"), scale)
+            return Table(self.graph.weight(module.matrix, f"{path}.weight"), scale)
         if not isinstance(module, nn.Embedding):
             raise TypeError(f"{path} is a {type(module).__name__}, not an Embedding")
         if added is not None:

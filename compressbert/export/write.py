@@ -19,6 +19,7 @@ from compressbert.export.metadata import metadata_of
 from compressbert.export.parity import Parity, check
 from compressbert.export.portable import explain, make_portable, portability
 from compressbert.export.products import Emitter
+from compressbert.export.save import save
 from compressbert.model.edits import quantize_int8
 from compressbert.model.handle import Model
 from compressbert.progress import note
@@ -83,7 +84,7 @@ def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFac
             if reason:
                 parity[precision] = trace.export(variant, file, opset=settings.opset)
             else:
-                onnx.save_model(build(variant, settings), str(file))
+                save(build(variant, settings), file)
                 parity[precision] = check(variant, file)
         write_companions(model, stage)
     for text in notes:

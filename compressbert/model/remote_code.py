@@ -174,6 +174,6 @@ def _describe(module: nn.Module) -> dict[str, Any] | None:
     )
     for kind_class, kind in kinds:
         if isinstance(module, kind_class):
-            shape = list(cast(torch.Tensor, module.weight).shape)
+            shape = list(cast(torch.Tensor, module.weight).shape[-2:])
             return {"kind": kind, "shape": shape, "bias": getattr(module, "bias", None) is not None}
     return None

@@ -13,7 +13,7 @@ from compressbert.nn.int8 import Int8Embedding, Int8Linear
 
 def keep_outputs(module: nn.Module, keep: Sequence[int]) -> None:
     """Keep these outputs of a Linear or Int8Linear: rows of its weight, entries of its bias and scale."""
-    _narrow(module, "weight", 0, keep)
+    _narrow(module, "weight", -2, keep)
     _narrow(module, "bias", 0, keep)
     if isinstance(module, Int8Linear):
         _narrow(module, "scale", 0, keep)
@@ -22,13 +22,13 @@ def keep_outputs(module: nn.Module, keep: Sequence[int]) -> None:
 
 def keep_inputs(module: nn.Module, keep: Sequence[int]) -> None:
     """Keep these input features of a Linear or Int8Linear: columns of its weight. Scales stay."""
-    _narrow(module, "weight", 1, keep)
+    _narrow(module, "weight", -1, keep)
     module.in_features = len(keep)  # type: ignore[assignment]
 
 
 def keep_columns(module: nn.Module, keep: Sequence[int]) -> None:
     """Keep these columns of an embedding table. Scales of an int8 table stay."""
-    _narrow(module, "weight", 1, keep)
+    _narrow(module, "weight", -1, keep)
     module.embedding_dim = len(keep)  # type: ignore[assignment]
 
 

@@ -124,6 +124,8 @@ def _in_encoder(name: str, prefix: str, family: Family) -> bool:
 
 
 def _copy(source: Tensor, target: Tensor, name: str, file: Path, loaded: dict[int, str]) -> None:
+    if target.dtype == torch.int8 and source.shape == target.shape[1:]:
+        source = source[None]  # older folders hold it without the first axis
     if source.shape != target.shape:
         raise InputError(
             f"{file}: {name} has the shape {list(source.shape)}, expected {list(target.shape)}.",

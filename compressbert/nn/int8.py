@@ -3,7 +3,9 @@
 Weights are symmetric per row (one scale per output channel or table row, zero point 0, range [-127, 127]).
 Activations are quantized at run time to uint8, with one scale and zero point for the whole tensor of a call.
 Portable weights are those whose products no CPU can saturate: without VNNI, kernels add two neighbouring
-products in 16 bits first. The source of this module travels with saved int8 models, so it depends on torch alone.
+products in 16 bits first. Weights are kept as (1, rows, columns): a stock network that is given them without
+this code refuses their shape, where it would take the integers for weights. The source of this module travels
+with saved int8 models, so it depends on torch alone.
 """
 
 from __future__ import annotations
@@ -125,7 +127,7 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: Int8Linear) -> Tensor:
         q, x_scale, zero_point = quantize_activations(x.float().reshape(-1, x.shape[-1]))
-        y = module.product(q, zero_point, module.weight).float() * (x_scale * module.scale.float())
+        y = module.product(q, zero_point, module.matrix).float() * (x_scale * module.scale.float())
         if module.bias is not None:
             y = y + module.bias.float()
         return y.to(x.dtype).reshape(*x.shape[:-1], module.out_features)
@@ -139,7 +141,7 @@ class Int8Linear(nn.Module):
     """``y = s_x · s_w · (x_q - z_x) W_qᵀ + b`` with 32-bit integer accumulation, as
     ``DynamicQuantizeMatMul``.
 
-    Buffers: ``weight`` int8 (out, in), ``scale`` fp32 (out,), ``bias`` fp32 (out,) or None.
+    Buffers: ``weight`` int8 (1, out, in), ``scale`` fp32 (out,), ``bias`` fp32 (out,) or None.
     The range of the activations is that of the whole call, so an output depends slightly on its batch mates.
     It does not train: a backward pass through it raises RuntimeError.
     """
@@ -153,7 +155,7 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.register_buffer("weight", torch.zeros(out_features, in_features, dtype=torch.int8))
+        self.register_buffer("weight", torch.zeros(1, out_features, in_features, dtype=torch.int8))
         self.register_buffer("scale", torch.ones(out_features, dtype=torch.float32))
         self.register_buffer("bias", torch.zeros(out_features, dtype=torch.float32) if bias else None)
 
@@ -161,15 +163,21 @@ class Int8Linear(nn.Module):
     def from_linear(cls, linear: nn.Linear, *, portable: bool = True) -> Int8Linear:
         """Quantize ``linear``; the result is on its device and shares nothing with it."""
         module = cls(linear.in_features, linear.out_features, linear.bias is not None)
-        module.weight, module.scale = quantize_rows(linear.weight, portable=portable)
+        matrix, module.scale = quantize_rows(linear.weight, portable=portable)
+        module.weight = matrix[None]
         module.bias = None if linear.bias is None else linear.bias.detach().float().clone()
         return module.train(linear.training)
 
+    @property
+    def matrix(self) -> Tensor:
+        """The weights as (out, in)."""
+        return self.weight[0]
+
     def make_portable(self) -> int:
         """Quantize the rows that could saturate once more, with larger scales; returns how many there were."""
-        rows = saturating_pairs(self.weight).any(dim=1)
-        dense = self.weight[rows].float() * self.scale[rows, None]
-        self.weight[rows], self.scale[rows] = quantize_rows(dense, portable=True)
+        rows = saturating_pairs(self.matrix).any(dim=1)
+        dense = self.matrix[rows].float() * self.scale[rows, None]
+        self.matrix[rows], self.scale[rows] = quantize_rows(dense, portable=True)
         return int(rows.sum())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -187,7 +195,7 @@ class Int8Linear(nn.Module):
 class Int8Embedding(nn.Module):
     """An embedding table of int8 rows: row ``i`` is ``scale[i] · weight[i]``.
 
-    Buffers: ``weight`` int8 (rows, columns), ``scale`` fp32 (rows,). It does not train.
+    Buffers: ``weight`` int8 (1, rows, columns), ``scale`` fp32 (rows,). It does not train.
     """
 
     weight: Tensor
@@ -198,19 +206,25 @@ class Int8Embedding(nn.Module):
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = padding_idx
-        self.register_buffer("weight", torch.zeros(num_embeddings, embedding_dim, dtype=torch.int8))
+        self.register_buffer("weight", torch.zeros(1, num_embeddings, embedding_dim, dtype=torch.int8))
         self.register_buffer("scale", torch.ones(num_embeddings, dtype=torch.float32))
 
     @classmethod
     def from_embedding(cls, embedding: nn.Embedding) -> Int8Embedding:
         """Quantize ``embedding`` row by row; the result is on its device and shares nothing with it."""
         module = cls(embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx)
-        module.weight, module.scale = quantize_rows(embedding.weight)
+        matrix, module.scale = quantize_rows(embedding.weight)
+        module.weight = matrix[None]
         return module.train(embedding.training)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The weights as (rows, columns)."""
+        return self.weight[0]
 
     def forward(self, ids: Tensor) -> Tensor:
         """(...) ids to (..., columns), in the type of ``scale``."""
-        return self.weight[ids].to(self.scale.dtype) * self.scale[ids].unsqueeze(-1)
+        return self.matrix[ids].to(self.scale.dtype) * self.scale[ids].unsqueeze(-1)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""

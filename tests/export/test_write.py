@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import onnx
 import pytest
@@ -230,7 +231,22 @@ class TestGraphBuilder:
         with pytest.raises(ValueError, match="called y"):
             graph.node("Identity", ["x"], "y")
 
-    def test_more_than_a_file_holds_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("compressbert.export.graph._MAX_BYTES", 1000)
-        with pytest.raises(WorkError, match="2 GiB"):
-            build(tiny_model("bert"), ExportConfig())
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_weights_beyond_one_file_go_to_a_sidecar(
+    precision: Literal["fp32", "int8"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, batch = ExportConfig(precision=precision), padded_batch("bert")
+    whole = export_onnx(tiny_model("bert"), tmp_path / "whole", settings).files[precision]
+    monkeypatch.setattr("compressbert.export.save.MAX_BYTES", 1000)
+    file = export_onnx(tiny_model("bert"), tmp_path / "split", settings).files[precision]
+    assert sorted(path.name for path in file.parent.iterdir()) == [file.name, f"{file.name}_data"]
+    assert (run_file(file, batch) == run_file(whole, batch)).all()
+    assert file.stat().st_size < 0.6 * whole.stat().st_size
+    (tmp_path / "split").rename(tmp_path / "moved")
+    moved = tmp_path / "moved" / "onnx" / file.name
+    assert (run_file(moved, batch) == run_file(whole, batch)).all()
+    facts = onnx_facts(moved)
+    assert facts.bytes_on_disk == sum(path.stat().st_size for path in moved.parent.iterdir())
+    export_onnx(tiny_model("bert"), tmp_path / "again", settings)
+    assert contents(tmp_path / "moved") == contents(tmp_path / "again")

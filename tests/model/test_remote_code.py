@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from compressbert.model import edits
-from compressbert.model.checkpoint import save
+from compressbert.model.checkpoint import load, save
 from compressbert.model.remote_code import manifest
+from compressbert.model.stock import quiet
 from tests.model.build import tiny_model
 from tests.tiny import FAMILIES, padded_batch
 
@@ -127,3 +129,29 @@ def test_int8_tensors_are_stored_as_int8(tmp_path: Path) -> None:
     tensors = load_file(tmp_path / "m" / "model.safetensors")
     assert tensors["roberta.embeddings.word_embeddings.weight"].dtype == torch.int8
     assert tensors["roberta.encoder.layer.0.output.dense.scale"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("quantized", [None, ["bert.embeddings.word_embeddings"]])
+def test_stock_classes_refuse_int8_folders_instead_of_reading_integers_as_weights(
+    tmp_path: Path, quantized: list[str] | None
+) -> None:
+    model = tiny_model("bert")
+    edits.quantize_int8(model, modules=quantized)
+    save(model, tmp_path / "m")
+    with quiet(), pytest.raises(RuntimeError, match="mismatch"):
+        BertForSequenceClassification.from_pretrained(tmp_path / "m")
+    with quiet(), pytest.raises(RuntimeError, match="mismatch"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "m", trust_remote_code=False)
+
+
+def test_older_folders_hold_int8_matrices_without_a_first_axis(tmp_path: Path) -> None:
+    model = tiny_model("bert")
+    edits.quantize_int8(model)
+    save(model, tmp_path / "m")
+    file = tmp_path / "m" / "model.safetensors"
+    old = {name: t[0] if t.dtype == torch.int8 else t for name, t in load_file(file).items()}
+    assert old["bert.encoder.layer.0.output.dense.weight"].ndim == 2
+    save_file(old, file, metadata={"format": "pt"})
+    again = load(tmp_path / "m")
+    batch = padded_batch()
+    assert torch.equal(again(**batch).logits, model(**batch).logits)

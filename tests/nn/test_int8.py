@@ -23,7 +23,7 @@ from compressbert.nn.int8 import (
 
 def onnx_twin(module: Int8Linear) -> onnxruntime.InferenceSession:
     """One DynamicQuantizeMatMul node with the module's tensors."""
-    weight = module.weight.numpy().T.copy()  # (in, out)
+    weight = module.matrix.numpy().T.copy()  # (in, out)
     tensors = {"w": weight, "s": module.scale.numpy(), "z": np.zeros(weight.shape[1], np.int8)}
     node = helper.make_node("DynamicQuantizeMatMul", ["x", "w", "s", "z", "b"], ["y"], domain="com.microsoft")
     assert module.bias is not None
@@ -77,7 +77,7 @@ def test_linear_equals_the_integer_reference() -> None:
     scale = (values.max() - values.min()) / np.float32(255)
     zero = np.rint(-values.min() / scale)
     q = np.clip(np.rint(values / scale) + zero, 0, 255).astype(np.int64)
-    total = (q - int(zero)) @ module.weight.numpy().astype(np.int64).T
+    total = (q - int(zero)) @ module.matrix.numpy().astype(np.int64).T
     assert module.bias is not None
     expected = total * (scale * module.scale.numpy().astype(np.float64)) + module.bias.numpy()
     np.testing.assert_allclose(module(x).numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -108,10 +108,10 @@ def test_old_weights_are_made_portable_row_by_row() -> None:
     with torch.no_grad():
         linear.weight[1, 1::2] = 0.01
     module = Int8Linear.from_linear(linear, portable=False)
-    before = module.weight.clone(), module.scale.clone()
+    before = module.matrix.clone(), module.scale.clone()
     assert module.make_portable() == 3
-    assert not saturating_pairs(module.weight).any()
-    assert torch.equal(module.weight[1], before[0][1])
+    assert not saturating_pairs(module.matrix).any()
+    assert torch.equal(module.matrix[1], before[0][1])
     assert module.scale[1] == before[1][1]
     torch.testing.assert_close(module(x), linear(x), rtol=0.02, atol=0)
     assert module.make_portable() == 0
