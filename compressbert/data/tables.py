@@ -16,6 +16,7 @@ import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
+from compressbert.config.names import data_set_name
 from compressbert.data.diagnose import find_fault, header_of, place_of
 from compressbert.data.files import (
     Format,
@@ -26,11 +27,8 @@ from compressbert.data.files import (
     key_of,
     sha256_of,
 )
-from compressbert.errors import ConfigError, InputError, WorkError
+from compressbert.errors import InputError, WorkError
 
-_HUB_FAMILIES = frozenset(
-    {"glue", "super_glue", "xnli", "xtreme", "tweet_eval", "paws", "paws-x", "wikitext"}
-)
 _CHUNK_BYTES = 4 << 20  # parsed at once: several copies of a chunk are in memory
 _CHUNK_ROWS = 2000
 
@@ -137,7 +135,7 @@ def read_hub(name: str, split: str) -> Table:
         InputError: Unknown data set or split, or offline and not in the cache.
         ConfigError: A name with more than three parts.
     """
-    path, config = _hub_name(name)
+    path, config = data_set_name(name)
     try:
         with quiet():
             rows = datasets.load_dataset(path, config, split=split)
@@ -159,19 +157,6 @@ def read_hub(name: str, split: str) -> Table:
         raise InputError(f"hub data set {name}, split {split!r}: has no rows", hint="Choose another split.")
     label = f"hub:{name}[{split}]"
     return Table(rows, label, {label: rows._fingerprint}, None)
-
-
-def _hub_name(name: str) -> tuple[str, str | None]:
-    parts = name.split("/")
-    if not all(parts) or len(parts) > 3:
-        raise ConfigError(
-            f"data.hub: expected NAME, NAME/CONFIG or OWNER/NAME/CONFIG, found {name!r}", hint="glue/sst2"
-        )
-    if len(parts) == 3:
-        return "/".join(parts[:2]), parts[2]
-    if len(parts) == 2 and parts[0] in _HUB_FAMILIES:
-        return parts[0], parts[1]
-    return name, None
 
 
 @contextmanager

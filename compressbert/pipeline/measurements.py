@@ -60,8 +60,27 @@ def report_of(config: PipelineConfig, planned: Plan) -> Report:
     report = judged(config.gates, report, partial(_again, config, planned, report))
     report = report.model_copy(update={"config": config.model_dump(mode="json")})
     write_report(report, planned.folder)
+    _add_to_cards(report, planned)
     write_json_atomic(stamp, {"key": measured, "gates": verdicts})
     return report
+
+
+def _add_to_cards(report: Report, planned: Plan) -> None:
+    """Add to the cards of the steps what was measured against the baseline."""
+    from compressbert.report.card import Card, Measured, write_card
+
+    steps = {step.name: step for step in planned.steps}
+    for row in report.rows:
+        if row.name in steps:
+            step = steps[row.name]
+            measured = Measured(
+                row,
+                report.baseline,
+                report.environment,
+                report.conditions,
+                timed_as_export=step.kind != "export",
+            )
+            write_card(Card(read_result(step.folder), measured), step.folder)
 
 
 def _read_back(file: Path) -> Report | None:

@@ -54,6 +54,12 @@ def escape(text: str) -> str:
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
 
 
+def fenced(text: str, language: str) -> str:
+    """A block of code that its own backticks cannot end."""
+    fence = "`" * max(3, _longest_run(text, "`") + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, textual: Sequence[bool]) -> str:
     """A Markdown table of finished cells; textual columns are flushed left, figures right."""
     lines = [headings, ["---" if text else "---:" for text in textual], *rows]
@@ -131,9 +137,8 @@ def _environment(report: Report) -> str:
 def _settings(report: Report) -> list[str]:
     if not report.config:
         return []
-    settings = json.dumps(report.config, indent=2, ensure_ascii=False)
-    fence = "`" * max(3, _longest_run(settings, "`") + 1)
-    return [f"<details><summary>Settings</summary>\n\n{fence}json\n{settings}\n{fence}\n\n</details>"]
+    settings = fenced(json.dumps(report.config, indent=2, ensure_ascii=False), "json")
+    return [f"<details><summary>Settings</summary>\n\n{settings}\n\n</details>"]
 
 
 def _longest_run(text: str, mark: str) -> int:

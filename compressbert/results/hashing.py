@@ -10,6 +10,7 @@ from typing import Any
 from compressbert.errors import InputError
 
 RESULT_NAME = "result.json"  # the record of a folder, not part of what it holds
+CARD_NAME = "README.md"  # a description of it, which people edit and later measurements extend
 
 
 def sha256_file(path: Path) -> str:
@@ -26,7 +27,7 @@ def sha256_file(path: Path) -> str:
 
 
 def files_of(folder: Path) -> list[str]:
-    """Every file below ``folder`` except its record, as sorted relative paths with forward slashes.
+    """Every file below ``folder`` except its record and its card, as sorted relative paths with forward slashes.
 
     Raises:
         InputError: There is no such folder.
@@ -34,16 +35,16 @@ def files_of(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise InputError(f"no folder at {folder}")
     names = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    return sorted(name for name in names if name != RESULT_NAME)
+    return sorted(name for name in names if name not in (RESULT_NAME, CARD_NAME))
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Relative path to digest of every file below ``folder`` except its record."""
+    """Relative path to digest of every file below ``folder`` except its record and its card."""
     return {name: sha256_file(folder / name) for name in files_of(folder)}
 
 
 def sha256_folder(folder: Path) -> str:
-    """Hex digest of a folder: the names, lengths and contents of its files, its record left out."""
+    """Hex digest of a folder: the names, lengths and contents of its files, its record and card left out."""
     digest = hashlib.sha256()
     for name, content in hash_files(folder).items():
         size = (folder / name).stat().st_size

@@ -124,6 +124,26 @@ class Portability(Record):
     )
 
 
+class DataFacts(Record):
+    """The data a step read."""
+
+    section: dict[str, Any] = Field(description="The data section of its settings.")
+    files: dict[str, str] = Field(description="File (or hub name) to its sha256 (or fingerprint).")
+    rows: dict[str, int] = Field(description="Split to number of rows.")
+    pairs: bool = Field(description="Whether a row has two texts.")
+
+
+class LineageStep(Record):
+    """One step of how a model came about."""
+
+    command: str = Field(description="finetune, distill, prune, quantize, export.")
+    method: str | None = None
+    settings: dict[str, Any] = Field(description="Of the method, the training or the export.")
+    seed: int
+    data: DataFacts | None = None
+    parent: Parent = Field(description="What it read; `sha256` is hub:NAME@REVISION for a model of the hub.")
+
+
 class Environment(Record):
     """Where the step ran."""
 
@@ -212,6 +232,7 @@ class StepResult(Record):
     config: dict[str, Any]
     seed: int
     parent: Parent | None = None
+    lineage: tuple[LineageStep, ...] = Field((), description="Every recorded step up to this one, in order.")
     model: ModelFacts | None = None
     quality: dict[str, MetricResult] = Field(default_factory=dict)
     primary_metric: str | None = None

@@ -16,9 +16,17 @@ from compressbert.model.checkpoint import load_tokenizer, save
 from compressbert.model.count import facts
 from compressbert.model.handle import Model
 from compressbert.pipeline.steps.inputs import Inputs, artefact_folder
+from compressbert.report.card import Card, write_card
 from compressbert.results.environment import environment
-from compressbert.results.record import ModelFacts, Parent, Portability, StepResult
-from compressbert.results.store import StepFolder
+from compressbert.results.record import (
+    DataFacts,
+    LineageStep,
+    ModelFacts,
+    Parent,
+    Portability,
+    StepResult,
+)
+from compressbert.results.store import RESULT_NAME, StepFolder, read_result
 
 PREDICTIONS = "predictions.safetensors"
 
@@ -81,14 +89,16 @@ def finish_model(step: StepFolder, model: Model, outcome: Outcome) -> StepResult
 
 
 def commit(step: StepFolder, outcome: Outcome, model: ModelFacts | None) -> StepResult:
-    """Score what lies in the step's folder and commit its record."""
+    """Score what lies in the step's folder, write its model card and commit its record."""
     quality = score(step.folder, outcome.inputs, predictions=step.folder / PREDICTIONS)
+    config = outcome.resolved or outcome.config.model_dump(mode="json")
     result = StepResult(
         step=step.target.name,
         command=outcome.command,
-        config=outcome.resolved or outcome.config.model_dump(mode="json"),
+        config=config,
         seed=outcome.config.seed,
         parent=Parent(folder=outcome.source.path, sha256=outcome.parent_sha256),
+        lineage=_lineage(outcome, config),
         model=model,
         quality=quality.results if quality is not None else {},
         primary_metric=outcome.inputs.task.primary_metric if quality is not None and outcome.inputs else None,
@@ -99,4 +109,36 @@ def commit(step: StepFolder, outcome: Outcome, model: ModelFacts | None) -> Step
         seconds=time.monotonic() - outcome.started,
         files={},
     )
+    write_card(Card(result), step.folder)
     return step.commit(result)
+
+
+def _lineage(outcome: Outcome, config: Mapping[str, Any]) -> tuple[LineageStep, ...]:
+    """The steps that the model read came about by, as its own record lists them, and this one."""
+    place = Path(outcome.source.path)
+    before = read_result(place).lineage if (place / RESULT_NAME).is_file() else ()
+    method = dict(config.get("method") or {})
+    settings = {key: dict(config[key]) for key in ("train", "export") if config.get(key)}
+    if outcome.command != "finetune" and not outcome.log:
+        settings.pop("train", None)  # nothing was trained
+    own = LineageStep(
+        command=outcome.command,
+        method=method.pop("name", None),
+        settings={**({"method": method} if method else {}), **settings},
+        seed=outcome.config.seed,
+        data=_data_facts(outcome.inputs),
+        parent=Parent(folder=outcome.source.path, sha256=outcome.parent_sha256),
+    )
+    return (*before, own)
+
+
+def _data_facts(inputs: Inputs | None) -> DataFacts | None:
+    if inputs is None:
+        return None
+    splits = inputs.splits
+    return DataFacts(
+        section=inputs.config.model_dump(mode="json"),
+        files={file: digest for split in splits.values() for file, digest in split.files.items()},
+        rows={name: len(split.rows) for name, split in splits.items()},
+        pairs=any("text_pair" in split.rows.column_names for split in splits.values()),
+    )
