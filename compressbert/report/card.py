@@ -1,6 +1,7 @@
 """Model cards: the README.md of a model or export folder, from what was recorded and measured and nothing else.
 
-The front matter is what the Hugging Face hub reads (`card_metadata.py`), the code is run by the tests (`card_code.py`).
+The front matter is what the Hugging Face hub reads (`card_metadata.py`), the code is run by the tests (`card_code.py`),
+and `card_limits.py` says what was not tested.
 A card describes a folder and is no part of what identifies it: people edit it, and a pipeline adds speed once that is
 measured, as long as the card still ends with the line that says who wrote it.
 """
@@ -8,17 +9,18 @@ measured, as long as the card still ends with the line that says who wrote it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from compressbert.report import figures
 from compressbert.report.card_code import usage
 from compressbert.report.card_facts import Card, Form, Measured, file_name, form_of, hub_name
+from compressbert.report.card_limits import limits
 from compressbert.report.card_metadata import front_matter
 from compressbert.report.markdown import escape, fenced, table
 from compressbert.results.hashing import CARD_NAME
 from compressbert.results.measured import cell_name
-from compressbert.results.record import LineageStep, Portability, StepResult
+from compressbert.results.record import LineageStep, StepResult
 from compressbert.results.store import write_text_atomic
 
 SIGNATURE = "<!-- Written by compressbert, which may write it again; without this line it stays as it is. -->"
@@ -50,7 +52,7 @@ def render(card: Card, form: Form) -> str:
         f"## Quality\n\n{_quality(card)}",
         *([f"## Size\n\n{_size(card.result)}"] if card.result.model else []),
         f"## Speed\n\n{_speed(card)}",
-        f"## Limits\n\n{_bullets(_limits(card, form))}",
+        f"## Limits\n\n{_bullets(limits(card, form))}",
         f"## Made with\n\n{_made_with(card.result)}",
         SIGNATURE,
     ]
@@ -63,7 +65,7 @@ def _what(card: Card, form: Form) -> str:
     if model is not None:
         parts.append(f"{model.layers} layers, {figures.millions(model.parameters)} M parameters")
         parts.append(f"{figures.megabytes(model.bytes_on_disk)} MB")
-    form_text = "as ONNX, " if form.onnx else ""
+    form_text = {"transformers": "", "onnx": "as ONNX, ", "openvino": "as OpenVINO IR, "}[form.library]
     number = "int8 weights" if form.is_int8 else "floating-point weights"
     text = f"{', '.join(parts)}, {form_text}{number}."
     if form.labels:
@@ -220,54 +222,7 @@ def _speed(card: Card) -> str:
     return f"{listed}\n\nOn {where}.{memory}{warning} Brackets hold 95 % intervals."
 
 
-def _limits(card: Card, form: Form) -> Iterator[str]:
-    """What this model was not tested on, and what it needs. One sentence each, from the record."""
-    result = card.result
-    if result.quality:
-        yield "Scored on the rows named above and on nothing else: no other domain, language or kind of text."
-    trained = [step.seed for step in result.lineage if step.settings.get("train")]
-    if trained:
-        yield f"Trained with one seed ({trained[-1]}); another seed gives another model."
-    longest = card.section.get("max_length")
-    if longest is not None:
-        yield f"Texts were cut after {longest} word pieces; longer ones were not tested."
-    if form.code:
-        yield (
-            "No stock class has its shape: transformers opens it with `trust_remote_code=True` and the "
-            "`modeling_compressbert.py` beside this card."
-        )
-    yield from _portability(result.portability)
-    if form.is_int8:
-        yield (
-            "Activations are quantized at run time with one scale per batch, so the last digits of an answer may "
-            "depend on the texts it shares a batch with."
-        )
-    if card.measured is not None and card.measured.row.latency:
-        yield "Speed holds for the processor named above; on another one the ratios may differ."
-    for note in result.notes:
-        yield escape(note)
-    yield "The licences of the base model and of the data are not recorded here."
-
-
-def _portability(found: Portability | None) -> Iterator[str]:
-    """On which processors the int8 products are what they were checked to be."""
-    if found is None:
-        return
-    if found.valid_on == "any":
-        yield "Its int8 products are exact on every CPU, with and without VNNI."
-        return
-    yield (
-        "Valid on CPUs with VNNI (or ARM's dot product) only: elsewhere "
-        f"{found.saturating_pairs:,} of {found.pairs:,} pairs of weights may saturate."
-    )
-    for name, metric in found.quality_without_vnni.items():
-        yield (
-            f"Without VNNI, by emulation: {escape(name)} {metric.value:.4f} "
-            f"({metric.low:.4f} to {metric.high:.4f})."
-        )
-
-
-def _bullets(lines: Iterator[str]) -> str:
+def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 

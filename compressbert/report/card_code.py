@@ -11,12 +11,15 @@ _PAIRS = 'tokenizer(["A first text.", "Another, longer text."], ["Its second tex
 
 
 def usage(card: Card, form: Form) -> str:
-    """The sections' text: one block of Python, and what it needs."""
-    lines = _onnx_lines(card, form) if form.onnx else _transformers_lines(card, form)
-    needs = "onnxruntime and transformers" if form.onnx else "torch and transformers 5"
-    where = "a local copy of this folder" if form.onnx else "this folder, or its name on the hub"
-    code = "\n".join(lines).replace("@folder", f'folder = "."  # {where}')
-    return f"With {needs}; compressbert is not needed.\n\n{fenced(code, 'python')}"
+    """The section's text: what is needed, and one block of Python."""
+    lines = {"transformers": _transformers_lines, "onnx": _onnx_lines, "openvino": _openvino_lines}[
+        form.library
+    ]
+    packages = {"transformers": "torch", "onnx": "onnxruntime", "openvino": "openvino"}[form.library]
+    where = "a local copy of this folder" if form.exported else "this folder, or its name on the hub"
+    code = "\n".join(lines(card, form)).replace("@folder", f'folder = "."  # {where}')
+    needs = f"With {packages} and transformers 5; compressbert is not needed."
+    return f"{needs}\n\n{fenced(code, 'python')}"
 
 
 def _transformers_lines(card: Card, form: Form) -> list[str]:
@@ -38,20 +41,37 @@ def _transformers_lines(card: Card, form: Form) -> list[str]:
 
 
 def _onnx_lines(card: Card, form: Form) -> list[str]:
+    session = [
+        f'session = onnxruntime.InferenceSession(f"{{folder}}/{form.main}")',
+        "names = [each.name for each in session.get_inputs()]",
+    ]
+    ask = "session.run(None, {name: tokens[name].astype(np.int64) for name in names})"
+    return _runtime_lines(card, form, "onnxruntime", session, ask)
+
+
+def _openvino_lines(card: Card, form: Form) -> list[str]:
+    session = [
+        f'session = openvino.Core().compile_model(f"{{folder}}/{form.main}", "CPU")',
+        "names = [each.get_any_name() for each in session.inputs]",
+    ]
+    ask = "list(session({name: tokens[name].astype(np.int64) for name in names}).values())"
+    return _runtime_lines(card, form, "openvino", session, ask)
+
+
+def _runtime_lines(card: Card, form: Form, package: str, session: list[str], ask: str) -> list[str]:
     answer = _answer(form, "outputs[0]", "config.id2label")
     config = ["AutoConfig"] if any("config." in line for line in answer) else []
     return [
         "import numpy as np",
-        "import onnxruntime",
+        f"import {package}",
         f"from transformers import {', '.join([*config, 'AutoTokenizer'])}",
         "",
         "@folder",
         *(["config = AutoConfig.from_pretrained(folder)"] if config else []),
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        f'session = onnxruntime.InferenceSession(f"{{folder}}/{form.main}")',
+        *session,
         f"tokens = {_call(card, 'np', form)}",
-        "names = [each.name for each in session.get_inputs()]",
-        "outputs = session.run(None, {name: tokens[name].astype(np.int64) for name in names})",
+        f"outputs = {ask}",
         *answer,
     ]
 
@@ -74,7 +94,7 @@ def _answer(form: Form, logits: str, names: str) -> list[str]:
             f"print(tokenizer.decode({logits}[0][masked].argmax(-1)))",
         ]
     if "SequenceClassification" not in form.architecture:
-        return ["print([output.shape for output in outputs])"] if form.onnx else ["print(outputs)"]
+        return ["print([output.shape for output in outputs])"] if form.exported else ["print(outputs)"]
     kind = form.config.get("problem_type")
     count = len(form.config.get("id2label") or {})
     if kind == "regression" or count == 1:

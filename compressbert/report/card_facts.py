@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from compressbert.results.record import Conditions, DataFacts, Environment, Parent, ReportRow, StepResult
 
@@ -47,13 +47,20 @@ class Form:
 
     Attributes:
         config: Its config.json.
-        onnx: The .onnx files, as paths in the folder; empty for a model folder.
+        exported: The .onnx files, or the .xml files of OpenVINO, as paths in the folder; empty for a model folder.
         int8: Whether the weights of a model folder are int8.
     """
 
     config: dict[str, Any]
-    onnx: tuple[str, ...] = ()
+    exported: tuple[str, ...] = ()
     int8: bool = False
+
+    @property
+    def library(self) -> Literal["transformers", "onnx", "openvino"]:
+        """What opens the folder."""
+        if not self.exported:
+            return "transformers"
+        return "openvino" if self.main.endswith(".xml") else "onnx"
 
     @property
     def architecture(self) -> str:
@@ -63,7 +70,7 @@ class Form:
     @property
     def code(self) -> bool:
         """Whether transformers needs the folder's own code."""
-        return bool(self.config.get("auto_map")) and not self.onnx
+        return bool(self.config.get("auto_map")) and not self.exported
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -76,20 +83,21 @@ class Form:
     @property
     def is_int8(self) -> bool:
         """Whether the file to use holds int8 weights."""
-        return self.int8 if not self.onnx else "quantized" in PurePosixPath(self.main).name
+        return "quantized" in PurePosixPath(self.main).name if self.exported else self.int8
 
     @property
     def main(self) -> str:
-        """The .onnx file to use: the quantized one where there is one."""
-        return max(self.onnx, key=lambda name: "quantized" in PurePosixPath(name).name)
+        """The exported file to use: the quantized one where there is one."""
+        return max(self.exported, key=lambda name: "quantized" in PurePosixPath(name).name)
 
 
 def form_of(folder: Path) -> Form:
     """The form of what lies in ``folder``."""
     config = _json(folder / "config.json")
-    onnx = tuple(sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.onnx")))
+    files = [*folder.rglob("*.onnx")] or [*folder.glob("openvino_*.xml")]
+    exported = tuple(sorted(file.relative_to(folder).as_posix() for file in files))
     edits = _json(folder / "compression.json").get("edits") or []
-    return Form(config, onnx, int8=any(edit.get("op") == "quantize_int8" for edit in edits))
+    return Form(config, exported, int8=any(edit.get("op") == "quantize_int8" for edit in edits))
 
 
 def hub_name(parent: Parent) -> str | None:

@@ -42,7 +42,7 @@ def front_matter(card: Card, form: Form) -> str:
     data = [step.data.section.get("hub") for step in lineage if step.data]
     data_sets = dict.fromkeys(data_set_name(name)[0] for name in data if name)
     found: dict[str, Any] = {
-        "library_name": "onnx" if form.onnx else "transformers",
+        "library_name": form.library,
         "pipeline_tag": tag,
         "base_model": base,
         "base_model_relation": _relation(card, form) if base else None,
@@ -71,7 +71,8 @@ def _relation(card: Card, form: Form) -> str | None:
 def _tags(card: Card, form: Form) -> list[str]:
     methods = [step.method for step in card.result.lineage if step.method]
     kind = form.config.get("model_type")
-    words = ["compressbert", kind, "onnx" if form.onnx else None, "int8" if form.is_int8 else None, *methods]
+    library = form.library if form.exported else None
+    words = ["compressbert", kind, library, "int8" if form.is_int8 else None, *methods]
     return list(dict.fromkeys(str(word) for word in words if word))
 
 

@@ -14,6 +14,8 @@ from compressbert.config.schema import PipelineConfig
 from compressbert.errors import ConfigError, InputError
 from compressbert.pipeline.plan import INPUT, plan
 from compressbert.pipeline.run import RunResult, run
+from compressbert.results.measured import CandidateTimings
+from compressbert.results.record import Interval, MemoryFacts
 from compressbert.results.store import read_result
 from tests.tiny import save_tiny, toy_rows, write_rows
 
@@ -83,6 +85,21 @@ def test_every_step_ran_and_left_a_complete_folder(finished: tuple[Path, RunResu
         assert record.model is not None
         assert record.parent is not None
     assert not list((place / "run").glob(".*"))
+
+
+def test_cards_tell_what_was_measured_and_stay_with_the_person_who_edits_them(copied: Path) -> None:
+    cards = [
+        copied / "run" / f"{index:02d}-{name}" / "README.md" for index, name in enumerate(NAMES, start=1)
+    ]
+    texts = [card.read_text() for card in cards]
+    assert all("data's lengths" in text for text in texts)
+    assert "Against finetune, on the same rows" in texts[-1]
+    assert "timed as ONNX" in texts[1]
+    assert "timed as ONNX" not in texts[-1]
+    cards[-1].write_text("mine")
+    again = run(settings(copied, gates={"max_megabytes": 100}))
+    assert again.ran == ()
+    assert [card.read_text() for card in cards] == [*texts[:-1], "mine"]
 
 
 def test_report_has_a_row_for_each_step_against_the_teacher(finished: tuple[Path, RunResult]) -> None:
@@ -218,6 +235,43 @@ def test_gates_decide_the_exit_code(copied: Path) -> None:
     assert [gate.verdict for gate in failed.report.gates] == ["fail"]
     assert failed.report.rows == passed.report.rows  # the same figures: other limits measure nothing again
     assert failed.report.config["gates"]["max_megabytes"] == 1e-6
+
+
+def test_an_undecided_speedup_is_measured_once_more(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate is judged on the second measurement alone; the rows keep the first, and nothing is bought twice."""
+    first = run(settings(copied)).report
+    speedup = first.rows[-1].speedup
+    assert speedup is not None
+    assert first.conditions is not None
+    calls: list[tuple[tuple[str, ...], Any, int]] = []
+
+    def again(
+        candidates: dict[str, Path], benchmark: Any, *lengths: Any, most_rounds: int, **more: Any
+    ) -> Any:
+        calls.append((tuple(candidates), benchmark, most_rounds))
+        ratio = Interval(value=speedup.value, low=speedup.value, high=speedup.value)
+        cells = first.rows[-1].latency
+        return [
+            CandidateTimings(
+                name=name, path="", runtime="onnxruntime", threads=1, load_ms=1, cells=cells,
+                speedup_by_cell={"data": ratio}, memory=MemoryFacts(peak_rss_mb=1), conditions=first.conditions,
+            )
+            for name in candidates
+        ]  # fmt: skip
+
+    monkeypatch.setattr("compressbert.measure.latency.benchmark", again)
+    limit = speedup.value + 0.5 * (speedup.high - speedup.value)
+    gates = {"min_speedup": limit, "on_uncertain": "measure-more", "measure_more_seconds": 2}
+    second = run(settings(copied, gates=gates))
+    assert second.exit_code == 1
+    assert "second measurement of 3 rounds" in second.report.gates[0].reason
+    assert second.report.rows == first.rows
+    ((names, benchmark, rounds),) = calls
+    assert names == ("finetune", "export")
+    assert benchmark.budget_seconds == 2
+    assert rounds >= 3
+    assert run(settings(copied, gates=gates)).report == second.report
+    assert len(calls) == 1
 
 
 def test_a_tree_starts_two_branches_from_one_step(tmp_path: Path) -> None:
