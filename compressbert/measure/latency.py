@@ -30,6 +30,7 @@ from compressbert.measure.neighbours import BUSY_CORES, Neighbours, busy_note, l
 from compressbert.measure.timing_statistics import (
     geometric_interval,
     interval_around,
+    precise_enough,
     ratio_interval,
     relative_half_width,
 )
@@ -39,7 +40,6 @@ from compressbert.progress import track, warn
 from compressbert.results.measured import CandidateTimings
 from compressbert.results.record import ColdStart, Conditions, Interval, LatencyCell, MemoryFacts
 
-FEWEST_ROUNDS = 8  # before the width of an interval may end a run: fewer judge the scatter too kindly
 MOST_ROUNDS = 200
 
 
@@ -112,7 +112,7 @@ class Measurement:
                 took, spent = time.perf_counter() - before, time.perf_counter() - started
                 width = self._half_width() if self.rounds > 1 else None
                 task.advance(took, rounds=self.rounds, **({} if width is None else {"±": f"{width:.1%}"}))
-                if precision and width and width <= precision and self.rounds >= FEWEST_ROUNDS:
+                if precision and width is not None and precise_enough(width, self.rounds, precision):
                     return
                 if spent + took > most and self.rounds > 1:
                     break

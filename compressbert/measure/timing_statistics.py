@@ -22,6 +22,7 @@ from compressbert.results.record import Interval
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
+FEWEST_ROUNDS = 8
 
 
 def geometric_interval(rounds: ArrayLike, *, level: float = LEVEL) -> Interval:
@@ -56,6 +57,15 @@ def ratio_interval(baseline: ArrayLike, candidate: ArrayLike, *, level: float = 
 def relative_half_width(interval: Interval) -> float:
     """Half of an interval's width as a fraction of its value: 0.03 is ± 3 %."""
     return (interval.high - interval.low) / (2 * interval.value)
+
+
+def precise_enough(half_width: float, rounds: int, precision: float) -> bool:
+    """Whether a run that looks after every round may stop.
+
+    Stopping as soon as the interval is narrow favours rounds that scatter little by chance. With eight rounds at
+    least that costs a point of coverage at most (tests/measure/test_timing_statistics.py); with fewer it costs more.
+    """
+    return rounds >= FEWEST_ROUNDS and half_width <= precision
 
 
 def _half_width(logs: Floats, level: float) -> float:
