@@ -52,26 +52,19 @@ def _latencies(rows: list[dict[str, Any]]) -> Table:
 
 def _costs(rows: list[dict[str, Any]]) -> Table:
     """What a model costs beside its latency: starting, tokenizing, memory."""
-    made = table(
-        "",
-        "runtime",
-        "load ms",
-        "first answer ms",
-        "tokenizer ms",
-        "MB loaded",
-        "MB peak",
-        right=(2, 3, 4, 5, 6),
-    )
+    headings = ("runtime", "MB", "load ms", "first ms", "tokenizer ms", "peak MB loading", "answering")
+    made = table("", *headings, right=(2, 3, 4, 5, 6, 7))
     for row in rows:
         cold, memory = row["cold_start"] or {}, row["memory"] or {}
         made.add_row(
             Text(row["name"], style="bold"),
             row["runtime"],
+            figures.megabytes(row["bytes_on_disk"]),
             figures.milliseconds(cold.get("load_ms")),
             figures.milliseconds(cold.get("first_ms")),
             figures.milliseconds(row["tokenizer_ms"]),
             _count(memory.get("load_rss_mb")),
-            _count(memory.get("peak_rss_mb")),
+            _count(memory.get("run_rss_mb") or memory.get("peak_rss_mb")),
         )
     return made
 

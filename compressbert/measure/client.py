@@ -33,6 +33,14 @@ class Loaded:
     max_length: int | None
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Largest resident sets of a worker: of its whole life, and since its artefact was open (None: unknown)."""
+
+    peak_rss_bytes: int
+    run_rss_bytes: int | None
+
+
 def _environment(threads: int) -> dict[str, str]:
     source = str(Path(errors.__file__).resolve().parents[1])
     inherited = os.environ.get("PYTHONPATH")
@@ -90,9 +98,9 @@ class WorkerProcess:
         reply = self._ask(do="time", batch=batch, lengths=list(lengths), calls=calls, seed=seed)
         return Times(**reply)
 
-    def peak_rss_bytes(self) -> int:
-        """Largest resident set of the worker so far."""
-        return int(self._ask(do="memory")["peak_rss_bytes"])
+    def memory(self) -> Memory:
+        """Largest resident sets of the worker so far."""
+        return Memory(**self._ask(do="memory"))
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         if self._process.stdin is None or self._process.stdout is None:

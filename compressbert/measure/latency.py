@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError
 from compressbert.measure.cells import Cell, Pace, cells_to_time, pace
-from compressbert.measure.client import Loaded, WorkerProcess
+from compressbert.measure.client import Loaded, Memory, WorkerProcess
 from compressbert.measure.neighbours import BUSY_CORES, Neighbours, busy_note, load_average, quietest_cores
 from compressbert.measure.timing_statistics import (
     geometric_interval,
@@ -50,7 +50,7 @@ class _Candidate:
     name: str
     path: Path
     starts: list[Loaded] = field(default_factory=list)
-    peak_rss: int = 0
+    memories: list[Memory] = field(default_factory=list)
     rounds: dict[str, list[Times]] = field(default_factory=dict)  # by cell, one entry per round
     unsteady: set[str] = field(default_factory=set)
 
@@ -64,6 +64,15 @@ class _Candidate:
 
     def calls(self, cell: str) -> NDArray[np.float64]:
         return np.concatenate([np.asarray(times.elapsed) for times in self.rounds[cell]])
+
+    def memory(self) -> MemoryFacts:
+        """The largest of each figure over all processes."""
+        runs = [memory.run_rss_bytes for memory in self.memories if memory.run_rss_bytes is not None]
+        return MemoryFacts(
+            peak_rss_mb=max(memory.peak_rss_bytes for memory in self.memories) / 1e6,
+            load_rss_mb=max(start.load_rss_bytes for start in self.starts) / 1e6,
+            run_rss_mb=max(runs) / 1e6 if runs else None,
+        )
 
 
 class Measurement:
@@ -148,7 +157,7 @@ class Measurement:
             for cell in self._cells:
                 self._time(cell, running)
             for candidate, worker in running:
-                candidate.peak_rss = max(candidate.peak_rss, worker.peak_rss_bytes())
+                candidate.memories.append(worker.memory())
             seconds, busy = neighbours.seconds()
         self._seconds += seconds
         self._busy_core_seconds += busy
@@ -206,10 +215,7 @@ class Measurement:
             load_ms=float(np.median([start.load_ms for start in candidate.starts])),
             cells=tuple(self._latency(candidate, cell) for cell in self._cells),
             speedup_by_cell=self._ratios(candidate),
-            memory=MemoryFacts(
-                peak_rss_mb=candidate.peak_rss / 1e6,
-                load_rss_mb=max(start.load_rss_bytes for start in candidate.starts) / 1e6,
-            ),
+            memory=candidate.memory(),
             cold_start=ColdStart(
                 load_ms=float(np.median([start.load_ms for start in candidate.starts])),
                 first_ms=float(np.median([start.first_ms for start in candidate.starts])),

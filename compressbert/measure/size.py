@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
 from compressbert.errors import InputError
+from compressbert.measure.runners import onnx_file, openvino_file
 
 COMPONENTS = ("embeddings", "attention", "ffn", "head", "rest")
 
@@ -38,6 +39,17 @@ class FileFacts:
     bytes_on_disk: int
     bytes_by_component: dict[str, int]
     initializers: int
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Bytes of the files that `runners.open_runner` needs of ``path``, configuration and tokenizer excluded."""
+    from compressbert.model.count import stored_bytes
+
+    if (file := onnx_file(path)) is not None:
+        return onnx_facts(file).bytes_on_disk
+    if not (path / "model.safetensors").exists() and (file := openvino_file(path)) is not None:
+        return openvino_facts(file).bytes_on_disk
+    return stored_bytes(path)
 
 
 def component_of(name: str) -> str:

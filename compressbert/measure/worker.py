@@ -10,7 +10,8 @@ prints goes to stderr, so that it cannot break the protocol. End of input ends t
         -> {"steady", "calls", "core_ms"}    at least so many calls, and until they take equally long
     {"do": "time", "batch": 1, "lengths": [32], "calls": 50, "seed": 0}
         -> {"elapsed": [ms of each call], "on_core": [...]}    goes through the lengths in order, again and again
-    {"do": "memory"} -> {"peak_rss_bytes"}
+    {"do": "memory"} -> {"peak_rss_bytes", "run_rss_bytes"}
+           the second since the artefact was open; null where the system cannot tell
     {"do": "quit"}   -> {}
 
 A failure that compressbert reports is answered as {"error", "kind", "hint"}; any other ends the process.
@@ -31,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressbert.errors import CompressbertError, InputError
-from compressbert.measure.memory import peak_rss_bytes
+from compressbert.measure.memory import forget_peak, peak_rss_bytes
 from compressbert.measure.runners import Arrays, Limits, Runner, open_runner
 
 _FIRST_ID, _LAST_ID = 5, 1000  # past the special tokens, inside any vocabulary
@@ -141,6 +142,8 @@ class Worker:
 
     def __init__(self) -> None:
         self._runner: Runner | None = None
+        self._load_rss_bytes = 0
+        self._peak_is_of_runs = False
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request; raises CompressbertError for failures to be reported."""
@@ -148,7 +151,7 @@ class Worker:
         if kind == "load":
             return self._load(**request)
         if kind == "memory":
-            return {"peak_rss_bytes": peak_rss_bytes()}
+            return self._memory()
         if kind == "warm" and self._runner is not None:
             return asdict(warm_up(self._runner, **request))
         if kind == "time" and self._runner is not None:
@@ -157,6 +160,13 @@ class Worker:
             f"The worker cannot do {kind!r} now; it knows load, then warm, time, memory and quit."
         )
 
+    def _memory(self) -> dict[str, int | None]:
+        peak = peak_rss_bytes()
+        return {
+            "peak_rss_bytes": max(peak, self._load_rss_bytes),
+            "run_rss_bytes": peak if self._peak_is_of_runs else None,
+        }
+
     def _load(
         self, path: str, threads: int, cores: list[int] | None = None, trust_remote_code: bool = False
     ) -> dict[str, Any]:
@@ -164,13 +174,15 @@ class Worker:
             os.sched_setaffinity(0, cores)
         start = time.perf_counter()
         self._runner = open_runner(Path(path), threads=threads, trust_remote_code=trust_remote_code)
-        load_ms, opened_rss = (time.perf_counter() - start) * 1e3, peak_rss_bytes()
+        load_ms = (time.perf_counter() - start) * 1e3
+        self._load_rss_bytes = peak_rss_bytes()
+        self._peak_is_of_runs = forget_peak()
         length = min(self._runner.limits.max_length or _FIRST_LENGTH, _FIRST_LENGTH)
         (first_ms,) = timed(self._runner, _inputs(self._runner, 1, [length], 1, 0)).elapsed
         return {
             "load_ms": load_ms,
             "first_ms": first_ms,
-            "peak_rss_bytes": opened_rss,
+            "peak_rss_bytes": self._load_rss_bytes,
             "runtime": self._runner.runtime,
             "input_names": list(self._runner.input_names),
             "vocab_size": self._runner.limits.vocab_size,

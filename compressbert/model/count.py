@@ -34,12 +34,13 @@ def facts(model: Model, folder: Path | None = None) -> ModelFacts:
     family, network = model.family, model.network
     layers = family.layers(network)
     inside = family.path(network, "layers") + "."
+    encoder = [tensor for name, tensor in parameters.items() if name.startswith(inside)]
     return ModelFacts(
         parameters=_elements(parameters.values()),
-        nonzero_parameters=sum(int(tensor.count_nonzero()) for tensor in parameters.values()),
-        encoder_parameters=_elements(
-            tensor for name, tensor in parameters.items() if name.startswith(inside)
-        ),
+        nonzero_parameters=_nonzero(parameters.values()),
+        distinct_tensors=len(tensors),
+        encoder_parameters=_elements(encoder),
+        encoder_nonzero_parameters=_nonzero(encoder),
         bytes_on_disk=stored_bytes(folder) if folder is not None else sum(map(_bytes, tensors.values())),
         bytes_by_component=_by_component(model, tensors),
         layers=len(layers),
@@ -106,6 +107,10 @@ _LAYER_PARTS = {
 
 def _elements(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
+
+
+def _nonzero(tensors: Iterable[Tensor]) -> int:
+    return sum(int(tensor.count_nonzero()) for tensor in tensors)
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -30,9 +30,13 @@ class ModelFacts(Record):
 
     parameters: int = Field(description="Distinct parameters of the whole model, the head included.")
     nonzero_parameters: int
+    distinct_tensors: int | None = Field(
+        None, description="Tensors that are stored; a shared one counts once."
+    )
     encoder_parameters: int = Field(
         description="Parameters of the layers alone, without embeddings and head."
     )
+    encoder_nonzero_parameters: int | None = None
     bytes_on_disk: int = Field(description="Bytes of the files needed to run, tokenizer excluded.")
     bytes_by_component: dict[str, int] = Field(description="embeddings, attention, ffn, head, rest.")
     layers: int
@@ -91,6 +95,7 @@ class MemoryFacts(Record):
 
     peak_rss_mb: float
     load_rss_mb: float | None = Field(None, description="Peak until the artefact was open.")
+    run_rss_mb: float | None = Field(None, description="Peak from then on, while it answered.")
 
 
 class Conditions(Record):

@@ -189,7 +189,8 @@ class Benchmark:
                 "name": name,
                 "runtime": "onnxruntime",
                 "latency": [fixed, own],
-                "memory": {"peak_rss_mb": 210.4, "load_rss_mb": 154.0},
+                "bytes_on_disk": 90_900_000,
+                "memory": {"peak_rss_mb": 210.4, "load_rss_mb": 210.4, "run_rss_mb": 154.0},
                 "cold_start": {"load_ms": 312.4, "first_ms": 9.3, "runs": 8},
                 "tokenizer_ms": tokenizer,
                 "speedup": ratios.get("data"),
@@ -210,9 +211,9 @@ a  own lengths    12.5  20.0  1310       80           baseline
 b  own lengths    12.5  20.0  1310       80  2.00× [1.90, 2.10]
    8×128          1234  1300  1310      6.5  2.50× [2.40, 2.60]
 
-   runtime      load ms  first answer ms  tokenizer ms  MB loaded  MB peak
-a  onnxruntime      312             9.30         0.071        154      210
-b  onnxruntime      312             9.30             –        154      210
+   runtime        MB  load ms  first ms  tokenizer ms  peak MB loading  answering
+a  onnxruntime  90.9      312      9.30         0.071              210        154
+b  onnxruntime  90.9      312      9.30             –              210        154
 
 threads          1, bound to core 1
 rounds           8, interleaved, in 43 s

@@ -64,6 +64,7 @@ def test_protocol(tmp_path: Path) -> None:
     assert all(0 < core <= ms for ms, core in zip(timed["elapsed"], timed["on_core"], strict=True))
     assert loaded["first_ms"] > 0
     assert memory["peak_rss_bytes"] >= loaded["peak_rss_bytes"] > 10e6
+    assert memory["run_rss_bytes"] is None or 10e6 < memory["run_rss_bytes"] <= memory["peak_rss_bytes"]
 
 
 def test_prints_of_libraries_do_not_break_the_protocol(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_prints_of_libraries_do_not_break_the_protocol(tmp_path: Path) -> None:
         "def peak():\n    print('hello from a library'); os.write(1, b'and from C\\n'); return 7\n"
         "w.peak_rss_bytes = peak"
     )
-    assert converse({"do": "memory"}, program=program) == [{"peak_rss_bytes": 7}]
+    assert converse({"do": "memory"}, program=program) == [{"peak_rss_bytes": 7, "run_rss_bytes": None}]
 
 
 def test_reported_failures_come_back_as_answers(tmp_path: Path) -> None:
@@ -94,13 +95,13 @@ def test_death_of_a_worker_shows_its_last_words(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(WorkError, match=r"(?s)status 1.*lengths"):
             worker._ask(do="time", batch=1, calls=3, seed=0)  # no lengths: an error that nobody foresaw
         with pytest.raises(WorkError, match="status 1"):
-            worker.peak_rss_bytes()
+            worker.memory()
 
 
 def test_memory_is_the_workers_own(tmp_path: Path) -> None:
     ballast = np.ones(30_000_000)  # 240 MB in this process must not show in the child
     with WorkerProcess(export_folder(tmp_path), threads=1) as worker:
-        assert 20e6 < worker.peak_rss_bytes() < 200e6
+        assert 20e6 < worker.memory().peak_rss_bytes < 200e6
     assert ballast[-1] == 1
 
 

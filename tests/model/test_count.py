@@ -27,6 +27,9 @@ def test_bert_by_hand() -> None:
     assert counted.encoder_parameters == L * layer_parameters(H, H, I)
     assert counted.parameters == embeddings + L * layer_parameters(H, H, I) + head
     assert counted.nonzero_parameters == counted.parameters - H  # the padding row
+    assert counted.encoder_nonzero_parameters is not None
+    assert counted.encoder_nonzero_parameters <= counted.encoder_parameters
+    assert counted.distinct_tensors == 5 + L * 16 + 4  # embeddings, layers, pooler and classifier
     assert counted.bytes_by_component == {
         "embeddings": 4 * embeddings,
         "attention": 4 * L * (4 * (H * H + H) + 2 * H),

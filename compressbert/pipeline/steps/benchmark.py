@@ -9,6 +9,7 @@ from typing import Any
 from compressbert.config.schema import BenchmarkConfig
 from compressbert.errors import InputError
 from compressbert.measure.latency import benchmark as time_candidates
+from compressbert.measure.size import bytes_on_disk
 from compressbert.pipeline.steps.inputs import validation_lengths, validation_texts
 from compressbert.results.environment import environment, fingerprint
 from compressbert.results.measured import CandidateTimings
@@ -37,6 +38,7 @@ class BenchmarkResult:
             "name": row.name,
             "path": row.path,
             "runtime": row.runtime,
+            "bytes_on_disk": bytes_on_disk(Path(row.path)),
             "latency": [cell.model_dump(mode="json") for cell in row.cells],
             "memory": row.memory.model_dump(mode="json"),
             "load_ms": row.load_ms,
