@@ -20,22 +20,27 @@ Curve = list[tuple[float, float]]
 
 def draw(report: Report, width: float = NARROW) -> list[tuple[str, str]]:
     """One SVG for each row that was trained: its name and the drawing."""
-    rows = notable(report, [row for row in report.rows if len(row.training) > 1], SHOWN)
+    rows = notable(report, [row for row in report.rows if len(_logged(row)) > 1], SHOWN)
     return [(row.name, _draw(row, index, width)) for index, row in enumerate(rows)]
 
 
+def _logged(row: ReportRow) -> list[Mapping[str, float]]:
+    return [point for point in row.training if "loss" in point and point.get("step", 0) > 0]
+
+
 def _draw(row: ReportRow, index: int, width: float) -> str:
-    stages = _stages(row.training)
-    names = list(dict.fromkeys(name for point in row.training for name in point if name not in _APART))
+    log = _logged(row)
+    stages = _stages(log)
+    names = list(dict.fromkeys(name for point in log for name in point if name not in _APART))
     shown = ["loss", *(names if len(names) > 1 else [])]
     entries = [(name, "ink" if name == "loss" else frame.kind_of(names.index(name))) for name in shown]
-    last = row.training[-1].get("loss", 0.0)
+    last = log[-1]["loss"]
     drawing = Drawing(
         f"training-{index}-{width:.0f}", width, _HEIGHT, title=f"Training of {row.name}",
-        description=f"{len(row.training)} logged points; the loss ended at {figures.plain(round(last, 4))}.",
+        description=f"{len(log)} logged points; the loss ended at {figures.plain(round(last, 4))}.",
     )  # fmt: skip
     top, bottom = frame.legend(drawing, entries) + 2, _HEIGHT - 2 * LINE - GAP
-    values = [point[name] for point in row.training for name in shown if name in point]
+    values = [point[name] for point in log for name in shown if name in point]
     low, high = padded([0.0, *values], 0.04)
     y = Scale(0.0 if min(values) >= 0 else low, high, bottom, top)
     ticks = y.ticks(4)
@@ -61,8 +66,8 @@ def _stages(log: Sequence[Mapping[str, float]]) -> list[list[tuple[float, Mappin
     stages: list[list[tuple[float, Mapping[str, float]]]] = [[]]
     before = offset = 0.0
     for point in log:
-        step = point.get("step", before + 1)
-        if stages[-1] and step <= before:
+        step = point["step"]
+        if step <= before:
             offset += before
             stages.append([])
         stages[-1].append((offset + step, point))
