@@ -12,7 +12,17 @@ from compressbert.pipeline.steps.compress import compress
 from compressbert.pipeline.steps.evaluate import evaluate
 from compressbert.pipeline.steps.export import export
 from compressbert.pipeline.steps.finetune import finetune
-from compressbert.pipeline.steps.report import report
+from compressbert.pipeline.steps.report import check_regression, report
 from compressbert.pipeline.steps.verify import verify
 
-__all__ = ["benchmark", "compress", "evaluate", "export", "finetune", "report", "run", "verify"]
+__all__ = [
+    "benchmark",
+    "check_regression",
+    "compress",
+    "evaluate",
+    "export",
+    "finetune",
+    "report",
+    "run",
+    "verify",
+]

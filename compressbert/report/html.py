@@ -80,7 +80,9 @@ def _sections(report: Report, drawn: Gallery) -> list[tuple[str, str]]:
     present = {
         "Gates": report.gates,
         "Results": True,
-        "Quality": tables.claims(report) or tables.scores(report) or drawn.slices or flips,
+        "Quality": any(
+            (tables.claims(report), tables.scores(report), tables.portability(report), drawn.slices, flips)
+        ),
         "Speed": any(row.latency for row in report.rows) or report.conditions,
         "Size": tables.sizes(report),
         "Training": drawn.training,

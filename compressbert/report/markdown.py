@@ -28,6 +28,7 @@ def render(report: Report) -> str:
         ("Step by step", tables.steps(report)),
         ("Quality", tables.claims(report)),
         ("All metrics", tables.scores(report)),
+        ("On CPUs without VNNI", tables.portability(report)),
     ):
         parts += [f"## {heading}", table_of(found)] if found else []
     parts += _slices(last) + _flips(report)

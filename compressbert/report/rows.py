@@ -108,6 +108,7 @@ def row_of(row: RowInput) -> ReportRow:
         heads_per_layer=facts.heads_per_layer if facts else (),
         ffn_per_layer=facts.ffn_per_layer if facts else (),
         macs_per_token=facts.macs_per_token if facts else None,
+        portability=result.portability,
         survey=row.survey,
         seconds=result.seconds,
         **_compared(row.comparison),

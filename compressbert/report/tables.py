@@ -165,6 +165,35 @@ def scores(report: Report) -> Table | None:
     return _table([column(name) for name in names], rows) if len(names) > 1 else None
 
 
+def portability(report: Report) -> Table | None:
+    """What int8 files compute on a CPU without VNNI, whose 16-bit sums may saturate."""
+    rows = [row for row in report.rows if row.portability is not None]
+
+    def answer(row: ReportRow) -> Cell | None:
+        found = row.portability
+        if found is None:
+            return None
+        if found.valid_on == "any":
+            return Cell("exact", "every product fits", "yes")
+        return Cell("saturates", f"{found.saturating_pairs:,} of {found.pairs:,} pairs of weights", "no")
+
+    def quality(row: ReportRow) -> Cell | None:
+        found = row.portability
+        return (
+            scaled(found.quality_without_vnni.get(row.primary_metric or ""), row.primary_metric)
+            if found
+            else None
+        )
+
+    metric = heading(metric_of(report))
+    columns = [
+        Column("int8 products without VNNI", answer, textual=True),
+        Column(f"{metric}, there", quality),
+        Column(f"{metric}, here", lambda row: scaled(figures.primary(row), row.primary_metric)),
+    ]
+    return _table(columns, rows) if rows else None
+
+
 def latencies(report: Report) -> Table | None:
     """Everything timed in the cell that speaks for a row, and what comes before the first call."""
     rows = [row for row in report.rows if row.latency]
@@ -173,6 +202,13 @@ def latencies(report: Report) -> Table | None:
         def cell(row: ReportRow) -> Cell | None:
             found = figures.headline_latency(row)
             return plain(text(found)) if found else None
+
+        return cell
+
+    def of_memory(name: str) -> Callable[[ReportRow], Cell | None]:
+        def cell(row: ReportRow) -> Cell | None:
+            found = getattr(row.memory, name) if row.memory else None
+            return None if found is None else Cell(f"{found:.0f}")
 
         return cell
 
@@ -189,6 +225,8 @@ def latencies(report: Report) -> Table | None:
         Column("tokenizer, ms", lambda row: plain(figures.milliseconds(row.tokenizer_ms))),
         Column("opens in, ms", cold("load_ms")),
         Column("first answer, ms", cold("first_ms")),
+        Column("MB to open", of_memory("load_rss_mb")),
+        Column("MB to answer", of_memory("run_rss_mb")),
         Column("calls timed", of_cell(lambda cell: figures.count(cell.runs))),
     ]  # fmt: skip
 

@@ -309,6 +309,7 @@ class ReportRow(Record):
     heads_per_layer: tuple[int, ...] = ()
     ffn_per_layer: tuple[int, ...] = ()
     macs_per_token: int | None = None
+    portability: Portability | None = Field(None, description="Of an int8 file; absent for others.")
     survey: dict[str, Any] | None = Field(
         None, description="The survey's own figures for this method, labelled theirs."
     )

@@ -104,6 +104,13 @@ def test_everything_measured_has_its_plot_with_marks() -> None:
     }
 
 
+def test_what_int8_computes_elsewhere_is_said() -> None:
+    page = Page(html.render(full()))
+    assert "1,204 of 5,308,416 pairs of weights" in page.text
+    assert "86.1 [83.8, 88.4] 87.8 [85.8, 89.8]" in page.text
+    assert "On CPUs without VNNI" not in Page(html.render(example())).text
+
+
 def svgs(text: str) -> dict[str, str]:
     found = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
     named = {re.findall(r'aria-labelledby="(\S+)-title', svg)[0]: svg for svg in found}
