@@ -16,19 +16,62 @@ from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
     DistilBertConfig,
     DistilBertForMaskedLM,
+    DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
+    DistilBertModel,
     ElectraConfig,
     ElectraForMaskedLM,
+    ElectraForQuestionAnswering,
     ElectraForSequenceClassification,
+    ElectraForTokenClassification,
+    ElectraModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForMaskedLM,
+    RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
+    RobertaForTokenClassification,
+    RobertaModel,
 )
+
+KINDS: dict[str, dict[str, type[PreTrainedModel]]] = {
+    "bert": {
+        "classification": BertForSequenceClassification,
+        "masked-lm": BertForMaskedLM,
+        "tokens": BertForTokenClassification,
+        "answers": BertForQuestionAnswering,
+        "none": BertModel,
+    },
+    "roberta": {
+        "classification": RobertaForSequenceClassification,
+        "masked-lm": RobertaForMaskedLM,
+        "tokens": RobertaForTokenClassification,
+        "answers": RobertaForQuestionAnswering,
+        "none": RobertaModel,
+    },
+    "distilbert": {
+        "classification": DistilBertForSequenceClassification,
+        "masked-lm": DistilBertForMaskedLM,
+        "tokens": DistilBertForTokenClassification,
+        "answers": DistilBertForQuestionAnswering,
+        "none": DistilBertModel,
+    },
+    "electra": {
+        "classification": ElectraForSequenceClassification,
+        "masked-lm": ElectraForMaskedLM,
+        "tokens": ElectraForTokenClassification,
+        "answers": ElectraForQuestionAnswering,
+        "none": ElectraModel,
+    },
+}
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra")
 
@@ -106,7 +149,6 @@ def tiny_network(
             "max_position_embeddings": 64,
         }
         settings = DistilBertConfig(pad_token_id=0, **common, **sizes, **config)
-        kinds = (DistilBertForSequenceClassification, DistilBertForMaskedLM)
     else:
         sizes = {
             "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads,
@@ -114,16 +156,13 @@ def tiny_network(
         }  # fmt: skip
         if family == "bert":
             settings = BertConfig(**common, **sizes, **config)
-            kinds = (BertForSequenceClassification, BertForMaskedLM)
         elif family == "roberta":
             settings = RobertaConfig(
                 type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2, **common, **sizes, **config
             )
-            kinds = (RobertaForSequenceClassification, RobertaForMaskedLM)
         else:
             settings = ElectraConfig(**common, **sizes, **{"embedding_size": hidden // 2, **config})
-            kinds = (ElectraForSequenceClassification, ElectraForMaskedLM)
-    network = kinds[head == "masked-lm"](settings)
+    network = KINDS[family][head](settings)
     torch.manual_seed(seed + 1)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -164,6 +203,22 @@ def toy_rows(count: int, *, seed: int = 0, pairs: bool = False) -> list[dict[str
                 "label": label,
             }
         rows.append(row)
+    return rows
+
+
+TAGS = ("O", "B-GOOD", "I-GOOD", "B-BAD", "I-BAD")
+
+
+def tagged_rows(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Sentences as words with a tag for each: runs of positive or negative words are entities."""
+    rows = []
+    for row in toy_rows(count, seed=seed):
+        words, tags, before = row["sentence"].split(), [], ""
+        for word in words:
+            kind = "GOOD" if word in POSITIVE else "BAD" if word in NEGATIVE else ""
+            tags.append("O" if not kind else f"{'I' if kind == before else 'B'}-{kind}")
+            before = kind
+        rows.append({"tokens": words, "ner_tags": tags})
     return rows
 
 

@@ -10,6 +10,17 @@ from typing import Any
 
 from pydantic import Field
 
+from compressbert.config.kinds import (
+    AnswerSettings,
+    EmbeddingSettings,
+    MaskingSettings,
+    PoolingMode,
+    Positive,
+    Settings,
+    TaggingSettings,
+    TagScheme,
+    TaskKind,
+)
 from compressbert.config.sections import (
     BenchmarkSettings,
     Columns,
@@ -20,11 +31,8 @@ from compressbert.config.sections import (
     Gates,
     MethodSettings,
     ModelSource,
-    Positive,
     ReportConfig,
     Seed,
-    Settings,
-    TaskKind,
     TrainConfig,
     TrainOverrides,
 )
@@ -32,27 +40,33 @@ from compressbert.config.steps import STEP_KINDS, PipelineStep, parse_steps
 
 __all__ = [
     "STEP_KINDS",
+    "AnswerSettings",
     "BenchmarkConfig",
     "BenchmarkSettings",
     "Columns",
     "CompressConfig",
     "DataConfig",
     "DataOverrides",
+    "EmbeddingSettings",
     "EvaluateConfig",
     "ExportConfig",
     "ExportStepConfig",
     "FinetuneConfig",
     "Fraction",
     "Gates",
+    "MaskingSettings",
     "MethodSettings",
     "ModelSource",
     "PipelineConfig",
     "PipelineStep",
+    "PoolingMode",
     "Positive",
     "ReportConfig",
     "Seed",
     "Settings",
     "StepConfig",
+    "TagScheme",
+    "TaggingSettings",
     "TaskKind",
     "TrainConfig",
     "TrainOverrides",

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
-TaskKind = Literal["sequence-classification", "regression", "multi-label", "masked-lm"]
+from compressbert.config.kinds import (
+    AnswerSettings,
+    EmbeddingSettings,
+    MaskingSettings,
+    Positive,
+    Settings,
+    TaggingSettings,
+    TaskKind,
+)
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ModelSource(Settings):
@@ -32,9 +34,15 @@ class ModelSource(Settings):
 class Columns(Settings):
     """Which columns of the data hold what. Unset ones are guessed from the usual names."""
 
-    text: str | None = Field(None, description="The text, or the first text of a pair.")
-    text_pair: str | None = Field(None, description="The second text of a pair.")
-    label: str | None = Field(None, description="The label; a list of labels for multi-label data.")
+    text: str | None = Field(
+        None, description="The text, the first text of a pair, a list of words, or the question."
+    )
+    text_pair: str | None = Field(
+        None, description="The second text of a pair, or the context of a question."
+    )
+    label: str | None = Field(
+        None, description="The label, number, list of labels, list of tags, or answers of a question."
+    )
 
 
 class DataConfig(Settings):
@@ -54,11 +62,25 @@ class DataConfig(Settings):
         "accuracy, pearson, micro_f1 or masked_accuracy.",
     )
     max_length: Positive = Field(
-        128, description="Longest sequence in word pieces; longer rows are cut and counted."
+        128,
+        description="Longest sequence in word pieces; longer rows are cut and counted, longer contexts of "
+        "questions are split.",
     )
     max_train_rows: Positive | None = Field(None, description="Use only the first rows of the training data.")
     max_validation_rows: Positive | None = Field(
         None, description="Use only the first rows of the validation data."
+    )
+    tagging: TaggingSettings = Field(
+        default_factory=TaggingSettings, description="Of token classification alone."
+    )
+    answers: AnswerSettings = Field(
+        default_factory=AnswerSettings, description="Of question answering alone."
+    )
+    embedding: EmbeddingSettings = Field(
+        default_factory=EmbeddingSettings, description="Of sentence embedding alone."
+    )
+    masking: MaskingSettings = Field(
+        default_factory=MaskingSettings, description="Of masked language modelling alone."
     )
 
 

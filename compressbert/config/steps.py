@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
+from compressbert.config.kinds import Settings
 from compressbert.config.problems import Problem, dotted, problems_of, shown, suggestion
 from compressbert.config.sections import (
     DataOverrides,
     ExportConfig,
     MethodSettings,
     Seed,
-    Settings,
     TrainOverrides,
 )
 from compressbert.errors import ConfigError

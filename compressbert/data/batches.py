@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compressbert.data.encode import Encoded, token_positions
-from compressbert.data.masking import mask_tokens, noise_for_batch, noise_for_rows
+from compressbert.data.masking import NOT_SCORED, mask_tokens, noise_for_batch, noise_for_rows
 from compressbert.errors import ConfigError
 
 _BLOCK_ROWS = 1 << 22  # rows that are shuffled together; bounds the memory of an order at 32 MiB
@@ -28,8 +28,11 @@ class Batch:
     Attributes:
         inputs: ``input_ids``, ``attention_mask`` and, where the model takes them, ``token_type_ids``: (B, S)
             int64.
-        labels: (B,) int64, (B,) float32, (B, C) float32 of 0 and 1, (B, S) int64 for masked-lm, or None.
-        examples: (B,) int64, rows of the `Encoded` the batch came from: the key of cached teacher outputs.
+        labels: (B,) int64, (B,) float32, (B, C) float32 of 0 and 1, (B, S) int64 for masked-lm and tags
+            (-100 = not scored), (B, 2) first and last token of an answer, or None. For pairs of texts, (B/2,)
+            float32: the second texts come after all first ones.
+        examples: (B,) int64, sequences of the `Encoded` the batch came from: the key of cached teacher
+            outputs.
     """
 
     inputs: dict[str, Tensor]
@@ -48,10 +51,11 @@ class Batch:
 def collate(
     encoded: Encoded, rows: NDArray[np.int64], *, pad_id: int, generator: torch.Generator | None = None
 ) -> Batch:
-    """The batch of ``rows``. For masked-lm, masks come from ``generator``, or without one from the row
-    numbers alone.
+    """The batch of the examples ``rows``. For masked-lm, masks come from ``generator``, or without one from
+    the row numbers alone.
     """
-    positions, lengths = token_positions(encoded.offsets, rows)
+    sequences = encoded.sequences_of(rows)
+    positions, lengths = token_positions(encoded.offsets, sequences)
     real = np.arange(int(lengths.max())) < lengths[:, None]  # (B, S)
     ids = np.full(real.shape, pad_id, dtype=np.int64)
     ids[real] = encoded.ids[positions]
@@ -61,12 +65,16 @@ def collate(
         types[real] = encoded.types[positions]
         inputs["token_type_ids"] = torch.from_numpy(types)
     labels = None if encoded.labels is None else torch.from_numpy(np.array(encoded.labels[rows]))
+    if encoded.token_labels is not None:
+        tags = np.full(real.shape, NOT_SCORED, dtype=np.int64)
+        tags[real] = encoded.token_labels[positions]
+        labels = torch.from_numpy(tags)
     if encoded.masking is not None:
         shape = (real.shape[0], real.shape[1])
         noise = noise_for_batch(shape, generator) if generator else noise_for_rows(rows.tolist(), shape[1])
         mask = inputs["attention_mask"]
         inputs["input_ids"], labels = mask_tokens(inputs["input_ids"], mask, encoded.masking, noise)
-    return Batch(inputs, labels, torch.from_numpy(rows.astype(np.int64)))
+    return Batch(inputs, labels, torch.from_numpy(sequences.astype(np.int64)))
 
 
 class TrainingBatches(Sequence[Batch]):
@@ -150,7 +158,9 @@ class TrainingBatches(Sequence[Batch]):
         """The batches of one block, in the order they are visited."""
         random = self._random(1, block)
         first, count = block * self._block_rows, self._rows_of(block)
-        lengths = np.diff(self._encoded.offsets[first : first + count + 1])
+        group = self._encoded.group
+        ends = self._encoded.offsets[first * group : (first + count) * group + 1]
+        lengths = np.diff(ends).reshape(count, group).max(axis=1)
         shuffled = random.permutation(count)
         bucket = self._batch_size * self._world * _BUCKET_BATCHES
         for start in range(0, count, bucket):
@@ -186,6 +196,7 @@ def ordered_batches(encoded: Encoded, *, batch_size: int, pad_id: int) -> Iterat
     """Every row once, longest first (so that memory runs out at once or never); ``examples`` say which
     rows.
     """
-    order: NDArray[Any] = np.argsort(-encoded.lengths, kind="stable")
+    longest = encoded.lengths.reshape(len(encoded), encoded.group).max(axis=1)
+    order: NDArray[Any] = np.argsort(-longest, kind="stable")
     for start in range(0, len(order), batch_size):
         yield collate(encoded, order[start : start + batch_size], pad_id=pad_id)

@@ -6,49 +6,67 @@ Rows stream through in chunks and are appended to files, so memory does not grow
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import datasets
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from compressbert import progress
-from compressbert.config.schema import TaskKind
+from compressbert.config.schema import AnswerSettings, MaskingSettings, Settings, TaskKind
 from compressbert.data.array_store import ArrayWriter, open_arrays, store_arrays
 from compressbert.data.files import cache_folder, disk_full, key_of
+from compressbert.data.layouts import (
+    Layout,
+    Texts,
+    TextsApart,
+    Windows,
+    Words,
+    cutter_of,
+    with_leading_blanks,
+)
 from compressbert.data.masking import Masking
 from compressbert.data.read import Split
-from compressbert.errors import ConfigError, InputError, WorkError
+from compressbert.errors import InputError, WorkError
 
-_SCHEMA = 1  # raise it when the meaning of stored arrays changes
-_ROWS_AT_ONCE = 1000
-_CHARACTERS_AT_ONCE = 2_000_000
+_SCHEMA = 2  # raise it when the meaning of stored arrays changes
 _UNLIMITED = 1_000_000  # tokenizers without a limit of their own say 1e30
 
 
 class _Task(Protocol):
     @property
     def kind(self) -> TaskKind: ...
+    @property
+    def settings(self) -> Settings | None: ...
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as token ids. ``len()`` is its number of rows.
+    """A split as token ids. ``len()`` is its number of examples: what is shuffled, sampled and batched.
+
+    An example is one sequence, except for pairs of sentence embedding (two) and for question answering, where
+    it is one window of a row's context.
 
     Attributes:
-        ids: (tokens,) int32, all rows one after another, special tokens included.
+        ids: (tokens,) int32, all sequences one after another, special tokens included.
         types: (tokens,) uint8 token types, None for models without them.
-        offsets: (rows + 1,) int64; row i is ``ids[offsets[i]:offsets[i + 1]]``.
-        labels: (rows,) int64 ids, (rows,) float32 numbers or (rows, classes) float32 of 0 and 1; None without
-            labels.
+        offsets: (sequences + 1,) int64; sequence i is ``ids[offsets[i]:offsets[i + 1]]``.
+        labels: (examples,) int64 ids, (examples,) float32 numbers, (examples, classes) float32 of 0 and 1, or
+            (examples, 2) int64 first and last token of an answer; None without labels.
         truncated: How many rows were cut.
         max_length: Word pieces after which rows were cut.
         key: Names the content: two with the same key hold the same arrays.
         masking: How words are masked where the task is masked-lm (batches then carry masked ids and labels),
             else None.
+        group: Sequences in an example.
+        token_labels: (tokens,) int32 tag ids at first pieces of words, else -100; token classification only.
+        token_places: Where each token stands in its row, -1 where nowhere. Token classification: (tokens,)
+            the word that begins there; question answering: (tokens, 2) characters of the context.
+        source_rows: (examples,) the row of ``source`` that each came from, where that is not its own number.
+        source: The rows themselves, where scoring needs them.
     """
 
     ids: NDArray[np.int32]
@@ -59,17 +77,43 @@ class Encoded:
     max_length: int
     key: str
     masking: Masking | None = None
+    group: int = 1
+    token_labels: NDArray[np.int32] | None = None
+    token_places: NDArray[np.int32] | None = None
+    source_rows: NDArray[np.int64] | None = None
+    source: datasets.Dataset | None = None
 
     def __len__(self) -> int:
+        return self.sequences // self.group
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences there are."""
         return len(self.offsets) - 1
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(rows,) word pieces of each row."""
+        """(sequences,) word pieces of each sequence."""
         return np.diff(self.offsets)
 
+    @property
+    def row_lengths(self) -> NDArray[np.int64]:
+        """(rows,) word pieces of the longest sequence of each row."""
+        longest = self.lengths.reshape(-1, self.group).max(axis=1)
+        if self.source_rows is None:
+            return np.asarray(longest)
+        rows = np.zeros(int(self.source_rows.max()) + 1, np.int64)
+        np.maximum.at(rows, self.source_rows, longest)
+        return rows
+
+    def sequences_of(self, examples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The sequences of these examples: first those that come first in their example, then the others."""
+        if self.group == 1:
+            return examples
+        return np.concatenate([examples * self.group + part for part in range(self.group)])
+
     def subset(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> Encoded:
-        """These rows, in this order, copied into memory: for samples, not for most of a corpus.
+        """These examples, in this order, copied into memory: for samples, not for most of a corpus.
 
         The result stands on its own: its examples are numbered from 0, and outputs cached for the whole do
         not apply to it (its key differs). ``truncated`` counts the whole split.
@@ -79,14 +123,23 @@ class Encoded:
             raise InputError(
                 f"subset: expected rows from 0 to {len(self) - 1}, found {chosen.min()} to {chosen.max()}"
             )
-        positions, lengths = token_positions(self.offsets, chosen)
+        inside = (chosen[:, None] * self.group + np.arange(self.group)).reshape(-1)
+        positions, lengths = token_positions(self.offsets, inside)
+        sources = chosen if self.source_rows is None else self.source_rows[chosen]
+
+        def take(array: NDArray[Any] | None, where: NDArray[np.int64]) -> NDArray[Any] | None:
+            return None if array is None else array[where]
+
         return replace(
             self,
             ids=self.ids[positions],
-            types=None if self.types is None else self.types[positions],
+            types=take(self.types, positions),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            labels=None if self.labels is None else self.labels[chosen],
+            labels=take(self.labels, chosen),
             key=key_of("subset", self.key, hashlib.sha256(chosen.tobytes()).hexdigest()),
+            token_labels=take(self.token_labels, positions),
+            token_places=take(self.token_places, positions),
+            source_rows=None if self.source is None else sources,
         )
 
 
@@ -108,9 +161,10 @@ def encode(
     Args:
         split: The rows.
         tokenizer: The model's fast tokenizer (transformers).
-        task: Only its kind is used: masked-lm gets a `Masking`.
-        max_length: Longest row in word pieces, special tokens included; the tokenizer's own limit applies
-            too. Longer rows are cut as the model's tokenizer cuts them, counted, and the count is noted.
+        task: Its kind and settings decide how rows are laid out, and how words are masked.
+        max_length: Longest sequence in word pieces, special tokens included; the tokenizer's own limit
+            applies too. Longer rows are cut as the model's tokenizer cuts them, counted, and the count is
+            noted; contexts of questions are split instead.
         cache: Cache folder; default `files.cache_folder()`.
 
     Raises:
@@ -127,23 +181,24 @@ def encode(
     limit = (
         min(max_length, tokenizer.model_max_length) if tokenizer.model_max_length < _UNLIMITED else max_length
     )
-    masking = Masking.of(tokenizer) if task.kind == "masked-lm" else None
-    cutter = _cutter(backend, limit, tokenizer.truncation_side, pair="text_pair" in split.rows.column_names)
+    layout, described = _layout(split, tokenizer, task, limit)
     with_types = "token_type_ids" in tokenizer.model_input_names
-    # The cutter's description holds vocabulary, normaliser, template and limit: whatever changes an id
+    # The tokenizer's description holds vocabulary, normaliser, template and limit: whatever changes an id
     # changes the key.
-    tokens = hashlib.sha256(cutter.to_str().encode()).hexdigest()
+    tokens = hashlib.sha256(described.encode()).hexdigest()
     key = key_of(
         "tokenized", _SCHEMA, split.rows._fingerprint, split.label_names, tokens, with_types, task.kind
     )
     folder = (cache or cache_folder()) / "tokenized" / key
     stored = open_arrays(folder)
     if stored is None:
-        stored = _build(folder, split, cutter, with_types)
+        stored = _build(folder, split, layout, with_types)
     arrays, facts = stored
     truncated = int(facts["truncated"])
     if truncated:
-        progress.note(f"{truncated:,} of {len(split.rows):,} rows cut at {limit} word pieces")
+        what = "questions" if isinstance(layout, Windows) else "rows"
+        most = layout.settings.max_question if isinstance(layout, Windows) else limit
+        progress.note(f"{truncated:,} of {len(split.rows):,} {what} cut at {most} word pieces")
     return Encoded(
         arrays["ids"],
         arrays.get("types"),
@@ -152,40 +207,48 @@ def encode(
         truncated,
         limit,
         key,
-        masking,
+        Masking.of(tokenizer) if isinstance(task.settings, MaskingSettings) else None,
+        layout.group,
+        arrays.get("token_labels"),
+        arrays.get("token_places"),
+        arrays.get("source_rows"),
+        split.rows if isinstance(layout, Windows | Words) else None,
     )
 
 
-def _cutter(backend: Tokenizer, limit: int, side: str, *, pair: bool) -> Tokenizer:
-    """A copy of the tokenizer that cuts at ``limit`` and does not pad."""
-    special = backend.num_special_tokens_to_add(pair)
-    if limit <= special:
-        raise ConfigError(
-            f"data.max_length: expected more than the {special} special tokens of a row, found {limit}",
-            hint="Set data.max_length to 8 or more.",
-        )
-    cutter = Tokenizer.from_str(backend.to_str())
-    cutter.no_padding()
-    cutter.enable_truncation(limit, strategy="longest_first", direction=side)
-    return cutter
+def _layout(split: Split, tokenizer: Any, task: _Task, limit: int) -> tuple[Layout, str]:
+    """The layout of a kind of task, and a text that says all that its ids depend on."""
+    backend, side = tokenizer.backend_tokenizer, tokenizer.truncation_side
+    pair = "text_pair" in split.rows.column_names
+    if isinstance(task.settings, AnswerSettings):
+        whole = cutter_of(backend, limit, side, pair=True)
+        whole.no_truncation()
+        windows = Windows(whole, limit, task.settings)
+        return windows, f"{whole.to_str()} {limit} {windows.stride} {task.settings.max_question}"
+    if task.kind == "token-classification":
+        cutter = cutter_of(with_leading_blanks(backend), limit, side, pair=False)
+        return Words(cutter), cutter.to_str()
+    cutter = cutter_of(backend, limit, side, pair=pair and task.kind != "sentence-embedding")
+    if task.kind == "sentence-embedding":
+        return TextsApart(cutter, 2 if pair else 1), cutter.to_str()
+    return Texts(cutter), cutter.to_str()
 
 
 def _build(
-    folder: Path, split: Split, cutter: Tokenizer, with_types: bool
+    folder: Path, split: Split, layout: Layout, with_types: bool
 ) -> tuple[dict[str, NDArray[Any]], Any]:
     try:
         with store_arrays(folder) as writer, progress.track("tokenizing", len(split.rows), "rows") as shown:
             truncated = 0
             end = np.zeros(1, dtype=np.int64)
             writer.append("offsets", end)
-            for texts, labels in _chunks(split):
-                encodings = cutter.encode_batch_fast(texts)
-                truncated += sum(1 for encoding in encodings if encoding.overflowing)
-                _append(writer, encodings, end, with_types)
-                if labels is not None:
-                    writer.append("labels", labels)
-                end = end + sum(len(encoding) for encoding in encodings)
-                shown.advance(len(texts))
+            for pieces in layout.pieces(split.rows):
+                truncated += pieces.cut
+                _append(writer, pieces.encodings, end, with_types)
+                for name, values in pieces.arrays.items():
+                    writer.append(name, values)
+                end = end + sum(len(encoding) for encoding in pieces.encodings)
+                shown.advance(pieces.rows)
             writer.facts["truncated"] = truncated
     except OSError as error:
         full = disk_full(error)
@@ -207,30 +270,3 @@ def _append(writer: ArrayWriter, encodings: Sequence[Any], end: NDArray[np.int64
         kinds = (kind for encoding in encodings for kind in encoding.type_ids)
         writer.append("types", np.fromiter(kinds, dtype=np.uint8, count=total))
     writer.append("offsets", end + np.cumsum(lengths))
-
-
-def _chunks(split: Split) -> Iterator[tuple[list[Any], NDArray[Any] | None]]:
-    """Texts (or pairs) and labels, some thousand rows at a time, fewer where texts are long."""
-    rows = split.rows.with_format("arrow")
-    pair, labelled = "text_pair" in split.rows.column_names, "label" in split.rows.column_names
-    for batch in rows.iter(batch_size=_ROWS_AT_ONCE):
-        labels = _labels(batch["label"]) if labelled else None
-        start, characters, texts = 0, 0, []
-        for row in range(batch.num_rows):
-            text = batch["text"][row].as_py()
-            other = batch["text_pair"][row].as_py() if pair else ""
-            texts.append((text, other) if pair else text)
-            characters += len(text) + len(other)
-            if characters >= _CHARACTERS_AT_ONCE:
-                yield texts, None if labels is None else labels[start : row + 1]
-                start, characters, texts = row + 1, 0, []
-        if texts:
-            yield texts, None if labels is None else labels[start:]
-
-
-def _labels(column: Any) -> NDArray[Any]:
-    values = column.combine_chunks()
-    width = getattr(values.type, "list_size", None)
-    if width is None:
-        return np.asarray(values.to_numpy(zero_copy_only=False))
-    return np.asarray(values.flatten().to_numpy(zero_copy_only=False)).reshape(-1, width)

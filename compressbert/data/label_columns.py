@@ -17,13 +17,15 @@ from compressbert.data.tables import Table
 from compressbert.errors import InputError
 
 _ROWS_AT_ONCE = 50_000
+_NUMBERS = ("regression", "sentence-embedding")  # kinds whose label is a number
 
 
 class LabelColumn:
     """One column of labels, read for one kind of task.
 
-    Accepted: integers, strings, true/false, ClassLabel ids; numbers (or strings of them) for regression; for
-    multi-label, lists of any of these, or lists with a 0 or 1 for each class.
+    Accepted: integers, strings, true/false, ClassLabel ids; numbers (or strings of them) for regression and
+    scores of pairs; lists of any of these for token classification; for multi-label, such lists too, or lists
+    with a 0 or 1 for each class.
     """
 
     def __init__(self, table: Table, column: str, kind: TaskKind) -> None:
@@ -34,12 +36,13 @@ class LabelColumn:
         self.stored: tuple[str, ...] | None = (
             tuple(inner.names) if isinstance(inner, datasets.ClassLabel) else None
         )
-        if self.is_list != (kind == "multi-label"):
+        if self.is_list != (kind in ("multi-label", "token-classification")):
             found = "lists" if self.is_list else str(_type(table, column))
-            expected = "lists of labels" if kind == "multi-label" else "one label a row"
+            expected = "one label a row" if self.is_list else "lists of labels"
             raise InputError(
                 f"{table.name}: expected {expected} in column {column!r} (task {kind}), found {found}",
-                hint="Set data.task to multi-label for lists of labels, else correct data.columns.label.",
+                hint="Set data.task to multi-label for lists of labels or to token-classification for a tag "
+                "for each word, else correct data.columns.label.",
             )
 
     def settle(self, configured: Sequence[str] | None, model: Sequence[str] | None) -> tuple[str, ...]:
@@ -53,7 +56,7 @@ class LabelColumn:
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse labels without an id, naming the first such row (InputError)."""
-        if self.kind == "regression":
+        if self.kind in _NUMBERS:
             return
         if self.width:
             if self.width != len(names):
@@ -73,16 +76,24 @@ class LabelColumn:
         """The type of the converted column."""
         if self.kind == "multi-label":
             return datasets.List(datasets.Value("float32"), length=classes)
-        return datasets.Value("float32" if self.kind == "regression" else "int64")
+        if self.kind == "token-classification":
+            return datasets.List(datasets.Value("int64"))
+        return datasets.Value("float32" if self.kind in _NUMBERS else "int64")
 
     def convert(self, batch: pa.Table, names: Sequence[str], first: int) -> pa.Array:
-        """Ids, numbers, or a 0 and 1 for each class. ``first`` is the number of the batch's first row."""
+        """Ids, numbers, lists of ids, or a 0 and 1 for each class. ``first`` is the number of the batch's
+        first row.
+        """
         column = batch[self.column].combine_chunks()
-        if self.kind == "regression":
+        if self.kind in _NUMBERS:
             return self._numbers(column, first)
         self._refuse_null(column, first)
         if self.kind == "multi-label":
             return self._multi_hot(column, names)
+        if self.kind == "token-classification":
+            ends = np.cumsum(pc.list_value_length(column).to_numpy(zero_copy_only=False))
+            offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+            return pa.ListArray.from_arrays(offsets, pa.array(self._ids(column.flatten(), names)))
         return pa.array(self._ids(column, names))
 
     @cached_property
@@ -97,6 +108,8 @@ class LabelColumn:
     @cached_property
     def width(self) -> int:
         """Classes of a multi-hot column: every row has as many entries, at least two, each 0 or 1. Else 0."""
+        if self.kind == "token-classification":
+            return 0
         widths: set[int] = set()
         for _, column in self._chunks():
             if not self.is_list or not _is_number(column.type.value_type) or column.null_count:

@@ -17,16 +17,24 @@ import pyarrow.compute as pc
 from compressbert import progress
 from compressbert.config.problems import suggestion
 from compressbert.config.schema import DataConfig
-from compressbert.data.columns import ColumnNames, choose_columns
+from compressbert.data.answers import ANSWERS, AnswersColumn
+from compressbert.data.columns import TEXT_NAMES, ColumnNames, choose_columns
 from compressbert.data.diagnose import find_fault
 from compressbert.data.files import disk_full, format_of, key_of
 from compressbert.data.label_columns import LabelColumn
 from compressbert.data.tables import Table, quiet, read_file, read_hub
+from compressbert.data.words import WORDS, check_counts, joined, read_words
 from compressbert.errors import ConfigError, InputError
 
 SplitName = Literal["train", "validation"]
 _ROWS_AT_ONCE = 2000
-_SCHEMA = 1  # raise it when the meaning of stored rows changes
+_SCHEMA = 2  # raise it when the meaning of stored rows changes
+_NAMELESS = (
+    "regression",
+    "question-answering",
+    "sentence-embedding",
+    "masked-lm",
+)  # kinds without label names
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,10 @@ class Split:
     Attributes:
         rows: Columns ``text``, ``text_pair`` where there is a second text, and ``label`` where the task has
             one: an id (int64), a number (float32), or 0 and 1 for each class (fixed-size list of float32).
-            Memory-mapped, in file order.
-        label_names: In the order of the ids; empty for regression and masked-lm.
+            Token classification: ``words`` besides their joined ``text``, and a list of ids. Question
+            answering: the question is the text and the context the second one; ``answers`` instead of a
+            label. Memory-mapped, in file order.
+        label_names: In the order of the ids; empty where the kind of task has none.
         files: Path (or hub name) to sha256 (or fingerprint), for keys and records.
     """
 
@@ -67,34 +77,50 @@ def read_split(
         InputError: The file or a row of it is unusable (the message says which line), or label names
             disagree.
     """
-    labelled = need_labels and config.task != "masked-lm"
     table = _table(config, name)
-    columns = choose_columns(config.columns, table.rows.column_names, label=labelled, where=table.name)
+    labelled = need_labels and config.task != "masked-lm"
+    if config.task == "sentence-embedding" and not _has_pairs(config, table):
+        labelled = False  # plain texts, whose targets are a teacher's vectors
+    columns = choose_columns(
+        config.columns, table.rows.column_names, label=labelled, where=table.name, kind=config.task
+    )
     if columns.guessed and table.rows.column_names != ["text"]:
         progress.note_once(f"{table.name}: columns {columns} (guessed)")
     names: tuple[str, ...] = ()
-    label: LabelColumn | None = None
-    if labelled:
+    label: LabelColumn | AnswersColumn | None = None
+    if labelled and config.task == "question-answering":
+        label = AnswersColumn(table, str(columns.label), unanswerable=config.answers.unanswerable)
+    elif labelled:
         label = LabelColumn(table, str(columns.label), config.task)
         names = _names(config, label, name, label_names)
         label.check(names)
     limit = config.max_train_rows if name == "train" else config.max_validation_rows
-    rows = _normalised(table, columns, label, names, limit)
+    rows = _normalised(table, columns, label, names, limit, words=config.task == "token-classification")
     if config.task == "sequence-classification" and label is not None:
         _check_classes(rows, name, table.name, names)
     return Split(rows, names, table.files)
 
 
+def _has_pairs(config: DataConfig, table: Table) -> bool:
+    """Whether rows of sentence embedding hold two texts (and then a score)."""
+    present = table.rows.column_names
+    if config.columns.text_pair or config.columns.label:
+        return True
+    return any(len(names) == 2 and set(names) <= set(present) for names in TEXT_NAMES)
+
+
 def label_names_of(config: DataConfig) -> tuple[str, ...]:
     """The label names of a data section in the order of their ids: ``data.labels``, else what the data set
     declares, else the distinct labels of the training data (of the validation data where there is none):
-    numbers by size, strings by alphabet. Empty for regression and masked-lm.
+    numbers by size, strings by alphabet. Empty for the kinds of task without names.
     """
-    if config.task in ("regression", "masked-lm"):
+    if config.task in _NAMELESS:
         return ()
     name: SplitName = "train" if config.train or config.hub else "validation"
     table = _table(config, name)
-    columns = choose_columns(config.columns, table.rows.column_names, label=True, where=table.name)
+    columns = choose_columns(
+        config.columns, table.rows.column_names, label=True, where=table.name, kind=config.task
+    )
     return LabelColumn(table, str(columns.label), config.task).settle(config.labels, None)
 
 
@@ -117,7 +143,7 @@ def column_values(config: DataConfig, name: SplitName, column: str) -> list[Any]
 
 
 def _names(config: DataConfig, label: LabelColumn, name: str, model: Sequence[str] | None) -> tuple[str, ...]:
-    if config.task == "regression":
+    if config.task in _NAMELESS:
         return ()
     if model is None and name == "validation" and (config.train or config.hub):
         model = label_names_of(config)
@@ -134,7 +160,8 @@ def _table(config: DataConfig, name: SplitName) -> Table:
             hint=f"Set data.{name} to a file, or data.hub to a data set on the hub.",
         )
     table = read_file(Path(source))
-    if table.path and format_of(table.path) == "txt" and config.task != "masked-lm":
+    text_alone = ("masked-lm", "sentence-embedding")
+    if table.path and format_of(table.path) == "txt" and config.task not in text_alone:
         raise ConfigError(
             f"{source}: a txt file has texts but no labels, which task {config.task} needs",
             hint="Give csv, tsv, json, jsonl or parquet, or set data.task to masked-lm.",
@@ -149,17 +176,27 @@ def _is_file(source: str) -> bool:
 
 
 def _normalised(
-    table: Table, columns: ColumnNames, label: LabelColumn | None, names: tuple[str, ...], limit: int | None
+    table: Table,
+    columns: ColumnNames,
+    label: LabelColumn | AnswersColumn | None,
+    names: tuple[str, ...],
+    limit: int | None,
+    *,
+    words: bool,
 ) -> datasets.Dataset:
     """The rows with our column names, checked texts and label ids, in a memory-mapped file of the cache."""
     plain_text = table.path is not None and format_of(table.path) == "txt"
     rows = table.rows
     if limit is not None and not plain_text and limit < len(rows):
         rows = rows.select(range(limit))
-    features = {"text": datasets.Value("large_string")}
+    features: dict[str, Any] = {"text": datasets.Value("large_string")}
     if columns.text_pair:
         features["text_pair"] = datasets.Value("large_string")
-    if label is not None:
+    if words:
+        features["words"] = WORDS
+    if isinstance(label, AnswersColumn):
+        features["answers"] = ANSWERS
+    elif label is not None:
         features["label"] = label.feature(len(names))
     parts = (
         _SCHEMA,
@@ -167,13 +204,14 @@ def _normalised(
         str(columns),
         sorted(features),
         names,
-        label and label.kind,
+        label and (label.unanswerable if isinstance(label, AnswersColumn) else label.kind),
         len(rows),
         plain_text,
+        words,
     )
     rows = _mapped(
         rows.with_format("arrow"),
-        _converter(table, columns, label, names, skip_blank=plain_text),
+        _converter(table, columns, label, names, skip_blank=plain_text, words=words),
         features=datasets.Features(features),
         new_fingerprint=key_of("split", *parts),
     )
@@ -197,22 +235,48 @@ def _mapped(rows: datasets.Dataset, convert: Callable[..., pa.Table], **settings
 
 
 def _converter(
-    table: Table, columns: ColumnNames, label: LabelColumn | None, names: tuple[str, ...], *, skip_blank: bool
+    table: Table,
+    columns: ColumnNames,
+    label: LabelColumn | AnswersColumn | None,
+    names: tuple[str, ...],
+    *,
+    skip_blank: bool,
+    words: bool,
 ) -> Callable[[pa.Table, list[int]], pa.Table]:
     def convert(batch: pa.Table, indices: list[int]) -> pa.Table:
         first = int(indices[0])
-        found: dict[str, Any] = {"text": _texts(batch, columns.text, table, first)}
+        found: dict[str, Any] = {}
+        if words:
+            found["words"] = read_words(batch, columns.text, table, first)
+        found["text"] = joined(found["words"]) if words else _texts(batch, columns.text, table, first)
         if columns.text_pair:
             found["text_pair"] = _texts(batch, columns.text_pair, table, first)
-        if label is not None:
+        if isinstance(label, AnswersColumn):
+            _refuse_blank(found["text_pair"], str(columns.text_pair), table, first)
+            found["answers"] = label.convert(batch, found["text_pair"].to_pylist(), first)
+        elif label is not None:
             found["label"] = label.convert(batch, names, first)
+            if words:
+                check_counts(found["words"], found["label"], table, first)
         result = pa.table(found)
         if skip_blank:
-            blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(result["text"])), 0)
-            result = result.filter(pc.invert(blank))
+            result = result.filter(pc.invert(_blank(result["text"])))
         return result
 
     return convert
+
+
+def _blank(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
+
+
+def _refuse_blank(texts: pa.ChunkedArray, column: str, table: Table, first: int) -> None:
+    blank = np.flatnonzero(_blank(texts).to_numpy())
+    if len(blank):
+        raise InputError(
+            f"{table.place(first + int(blank[0]))}: expected a context in {column!r}, found an empty one",
+            hint="Drop the row.",
+        )
 
 
 def _texts(batch: pa.Table, column: str, table: Table, first: int) -> pa.ChunkedArray:

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from compressbert.model import pooling
 from compressbert.model.handle import Model
 from compressbert.model.stock import quiet, stored_config
 
 
 def write_companions(model: Model, folder: Path) -> None:
-    """The config, without a reference to code, and the tokenizer."""
+    """The config, without a reference to code, the tokenizer, and how a sentence encoder pools."""
     config = stored_config(model.network)
     config.pop("auto_map", None)
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
@@ -27,6 +28,8 @@ def write_companions(model: Model, folder: Path) -> None:
     with quiet():
         model.tokenizer.save_pretrained(folder)
     _name_tokenizer_for_all(folder / "tokenizer_config.json")
+    if model.pooling is not None:
+        pooling.write(model.pooling, folder, width=model.width)
 
 
 def _name_tokenizer_for_all(file: Path) -> None:

@@ -130,7 +130,7 @@ class GraphBuilder:
         self,
         *,
         inputs: Sequence[str],
-        output: tuple[str, Sequence[str | int]],
+        outputs: Sequence[tuple[str, Sequence[str | int]]],
         opset: int,
         metadata: Mapping[str, str],
     ) -> onnx.ModelProto:
@@ -138,16 +138,17 @@ class GraphBuilder:
 
         Args:
             inputs: Names of int64 inputs (batch, sequence).
-            output: Name and axes of the fp32 output.
+            outputs: Name and axes of each fp32 output.
             opset: ONNX operator set.
             metadata: Written in the order of the keys.
         """
         graph = self._model.graph
         graph.name = "encoder"
-        name, axes = output
         both = ["batch", "sequence"]
         graph.input.extend(helper.make_tensor_value_info(given, TensorProto.INT64, both) for given in inputs)
-        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(axes)))
+        graph.output.extend(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, list(axes)) for name, axes in outputs
+        )
         self._model.ir_version = _IR_VERSION[opset]
         self._model.producer_name, self._model.producer_version = "compressbert", __version__
         self._model.opset_import.extend([helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)])

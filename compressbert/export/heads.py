@@ -1,20 +1,30 @@
-"""Writes what comes after the encoder as ONNX nodes: a classifier, a masked-LM head, or nothing."""
+"""Writes what comes after the encoder as ONNX nodes: a classifier of texts or tokens, answers, a masked-LM head,
+pooling, or nothing.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from onnx import TensorProto
 from torch import nn
 
 from compressbert.export.encoder import Encoded, activation_name, batch_first, first_tokens
+from compressbert.export.graph import GraphBuilder
 from compressbert.export.products import ACTIVATIONS, Emitter
 from compressbert.model.handle import Model
+from compressbert.model.pooling import Pooling
 from compressbert.nn.int8 import Int8Linear
 
-HeadKind = Literal["classification", "masked-lm", "none"]
+HeadKind = Literal["classification", "tokens", "answers", "masked-lm", "embedding", "none"]
 
 _CLASSIFICATION = {"bert": "tanh", "roberta": "tanh", "distilbert": "relu", "electra": "gelu"}
+_PER_TOKEN: dict[str, HeadKind] = {
+    "ForTokenClassification": "tokens",
+    "ForQuestionAnswering": "answers",
+}
 _MASKED_LM = {"bert": "", "roberta": "gelu", "distilbert": "", "electra": "gelu"}  # "": that of the FFN
 
 
@@ -36,6 +46,7 @@ class Head:
         dense: Its products in the order in which they run.
         norm: LayerNorm between the two products of a masked-language-model head.
         activation: Between the two products.
+        pooling: Of a sentence encoder.
     """
 
     kind: HeadKind
@@ -43,6 +54,7 @@ class Head:
     dense: tuple[nn.Module, ...] = ()
     norm: nn.LayerNorm | None = None
     activation: str = ""
+    pooling: Pooling | None = None
 
 
 def head_of(model: Model) -> Head | None:
@@ -54,7 +66,11 @@ def head_of(model: Model) -> Head | None:
     others = len(modules) - len(dense) - len(norms)
     name = type(network).__name__
     if network.base_model is network:
-        return Head("none", reads_first_token=False)
+        kind: HeadKind = "none" if model.pooling is None else "embedding"
+        return Head(kind, reads_first_token=False, pooling=model.pooling)
+    for ending, per_token in _PER_TOKEN.items():
+        if name.endswith(ending) and (len(dense), len(norms), others) == (1, 0, 0):
+            return Head(per_token, False, dense)
     if name.endswith("ForSequenceClassification") and (len(dense), len(norms), others) == (2, 0, 0):
         return Head("classification", True, dense, activation=_CLASSIFICATION[family.name])
     if name.endswith("ForMaskedLM") and (len(dense), len(norms), others) == (2, 1, 0):
@@ -75,24 +91,30 @@ def refusal(model: Model) -> str:
     return ""
 
 
-def write_head(emit: Emitter, head: Head, encoded: Encoded, *, width: int) -> Output:
+def write_head(emit: Emitter, head: Head, encoded: Encoded, *, width: int) -> tuple[Output, ...]:
     """Write the head over the encoder's rows of ``width`` features.
 
     Returns:
-        ``logits``, (batch, labels) or (batch, sequence, vocabulary); without a head ``last_hidden_state``,
-        (batch, sequence, width).
+        What the graph gives, the main output first: ``logits``, (batch, labels) or (batch, sequence, labels or
+        vocabulary); ``start_logits`` and ``end_logits`` (batch, sequence); ``sentence_embedding`` (batch, width)
+        and ``last_hidden_state`` (batch, sequence, width), or without a head the latter alone.
     """
     graph = emit.graph
-    if head.kind == "none":
+    if head.kind in ("none", "embedding"):
         hidden = batch_first(graph, encoded, width)
         graph.node("Identity", [hidden], "last_hidden_state")
-        return Output("last_hidden_state", ("batch", "sequence", width))
+        states = Output("last_hidden_state", ("batch", "sequence", width))
+        if head.pooling is None:
+            return (states,)
+        return _write_pooling(graph, head.pooling, hidden, width), states
+    if head.kind in ("tokens", "answers"):
+        return _write_per_token(emit, head, encoded)
     first, last = head.dense
     if head.kind == "classification":
         pooled = emit.dense(first_tokens(graph, encoded), first, "head.dense")
         pooled = emit.activation(pooled, head.activation, "head.activation")
         emit.dense(pooled, last, "logits")
-        return Output("logits", ("batch", int(last.out_features)))  # type: ignore[arg-type]
+        return (Output("logits", ("batch", int(last.out_features))),)  # type: ignore[arg-type]
     by_text = batch_first(graph, encoded, width)
     rows = graph.node("Reshape", [by_text, graph.integers(-1, width)], "head.rows")
     inner = emit.activation(emit.dense(rows, first, "head.dense"), head.activation, "head.activation")
@@ -102,4 +124,45 @@ def write_head(emit: Emitter, head: Head, encoded: Encoded, *, width: int) -> Ou
     vocabulary = int(last.out_features)  # type: ignore[arg-type]
     parts = [encoded.sizes.batch, encoded.sizes.sequence, graph.integers(vocabulary)]
     graph.node("Reshape", [scores, graph.node("Concat", parts, "head.shape", axis=0)], "logits")
-    return Output("logits", ("batch", "sequence", vocabulary))
+    return (Output("logits", ("batch", "sequence", vocabulary)),)
+
+
+def _write_per_token(emit: Emitter, head: Head, encoded: Encoded) -> tuple[Output, ...]:
+    """One product over the rows as the encoder leaves them; the few labels are put in order, not the states."""
+    graph, (last,) = emit.graph, head.dense
+    labels = int(last.out_features)  # type: ignore[arg-type]
+    scores = emit.dense(encoded.rows, last, "head.scores")
+    logits = batch_first(graph, replace(encoded, rows=scores), labels)
+    if head.kind == "tokens":
+        graph.node("Identity", [logits], "logits")
+        return (Output("logits", ("batch", "sequence", labels)),)
+    found = []
+    for index, name in enumerate(("start_logits", "end_logits")):
+        place = graph.constant(np.array(index, np.int64), f"index.{index}")
+        graph.node("Gather", [logits, place], name, axis=2)
+        found.append(Output(name, ("batch", "sequence")))
+    return tuple(found)
+
+
+def _write_pooling(graph: GraphBuilder, pooling: Pooling, hidden: str, width: int) -> Output:
+    """States (batch, sequence, width) to ``sentence_embedding`` (batch, width)."""
+    name = "sentence_embedding"
+    pooled = "pooling.pooled" if pooling.normalize else name
+    if pooling.mode == "cls":
+        zero = graph.constant(np.array(0, np.int64), "index.0")
+        graph.node("Gather", [hidden, zero], pooled, axis=1)
+    else:
+        real = graph.node("Cast", ["attention_mask"], "pooling.real", to=TensorProto.FLOAT)
+        by_row = graph.node("Unsqueeze", [real, graph.integers(1)], "pooling.weights")  # (batch, 1, sequence)
+        total = graph.node("MatMul", [by_row, hidden], "pooling.total")  # (batch, 1, width)
+        rows = graph.node("Squeeze", [total, graph.integers(1)], "pooling.sum")
+        count = graph.node("ReduceSum", [real, graph.integers(1)], "pooling.count", keepdims=1)
+        some = graph.node("Max", [count, graph.constant(np.float32(1e-9), "pooling.least")], "pooling.some")
+        graph.node("Div", [rows, some], pooled)
+    if pooling.normalize:
+        squares = graph.node("Mul", [pooled, pooled], "pooling.squares")
+        total = graph.node("ReduceSum", [squares, graph.integers(1)], "pooling.square_sum", keepdims=1)
+        length = graph.node("Sqrt", [total], "pooling.length")
+        least = graph.constant(np.float32(1e-12), "pooling.shortest")
+        graph.node("Div", [pooled, graph.node("Max", [length, least], "pooling.divisor")], name)
+    return Output(name, ("batch", width))

@@ -133,7 +133,8 @@ def _traceable(model: Model, settings: ExportConfig) -> _Traceable:
     )  # fmt: skip
     with torch.inference_mode():
         outputs = copy(**_tensors(_example(names)))
-    output = next(name for name in outputs if name != "loss")
+    main = ("sentence_embedding", "logits")  # starts and ends of answers side by side are logits, too
+    output = next((name for name in main if name in outputs), next(iter(outputs)))
     head = heads.head_of(copy) if known else None
     if settings.optimize and head is not None and head.reads_first_token:
         _cut_last_layer(copy)

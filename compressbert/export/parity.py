@@ -85,18 +85,46 @@ def check(model: Model, onnx_file: Path, *, limits: Limits | None = None) -> Par
 def _check(model: Model, onnx_file: Path, limits: Limits) -> Parity:
     session = _session(str(onnx_file))
     names = [node.name for node in session.get_inputs()]
-    output = session.get_outputs()[0].name
+    main, *others = _outputs([node.name for node in session.get_outputs()])
     batches = probe_batches(limits, names)
-    found = [session.run([output], dict(batch))[0] for batch in batches]
-    expected = [_run_network(model, batch, output) for batch in batches]
+    found = [main.of(session, batch) for batch in batches]
+    expected = [_run_network(model, batch, main.key) for batch in batches]
     block_difference = None
     if model.is_int8:
-        block_difference = _check_blocks(model, onnx_file, batches, output, found)
+        block_difference = _check_blocks(model, onnx_file, batches, main, found)
     else:
         _check_fp32(onnx_file, batches, found, expected)
+        for other in others:
+            ours = [other.of(session, batch) for batch in batches]
+            _check_fp32(
+                onnx_file, batches, ours, [_run_network(model, batch, other.key) for batch in batches]
+            )
     difference = max(map(_largest_difference, batches, found, expected))
     shapes = tuple((batch["input_ids"].shape[0], batch["input_ids"].shape[1]) for batch in batches)
     return Parity(difference, shapes, block_difference)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One output of a model: its key in PyTorch, and the file's outputs that hold it side by side."""
+
+    key: str
+    names: tuple[str, ...]
+
+    def of(self, session: onnxruntime.InferenceSession, batch: Inputs) -> Array:
+        """What the file gives; starts and ends of answers as (B, S, 2)."""
+        return self.joined(session.run(list(self.names), dict(batch)))
+
+    def joined(self, values: Sequence[Array]) -> Array:
+        """The file's outputs as one."""
+        return values[0] if len(self.names) == 1 else np.stack(values, axis=-1)
+
+
+def _outputs(names: Sequence[str]) -> list[_Output]:
+    """The main output of a file, then the others."""
+    if set(names) == {"start_logits", "end_logits"}:
+        return [_Output("logits", ("start_logits", "end_logits"))]
+    return [_Output(name, (name,)) for name in names]
 
 
 def _session(model: str) -> onnxruntime.InferenceSession:
@@ -145,7 +173,7 @@ def _check_fp32(
 
 
 def _check_blocks(
-    model: Model, onnx_file: Path, batches: Sequence[Inputs], output: str, alone: Sequence[Array]
+    model: Model, onnx_file: Path, batches: Sequence[Inputs], main: _Output, alone: Sequence[Array]
 ) -> float:
     """Compare every block of an int8 file on the inputs it had; returns the largest row difference.
 
@@ -163,9 +191,11 @@ def _check_blocks(
         session = _session(str(copy))
     finally:
         copy.unlink(missing_ok=True)
+    output = main.key
     differences: dict[str, list[Array]] = {name: [] for name in (*blocks, output, "the whole file")}
     for batch, final in zip(batches, alone, strict=True):
-        values = session.run([*blocks, output], dict(batch))
+        run = session.run([*blocks, *main.names], dict(batch))
+        values = [*run[: len(blocks)], main.joined(run[len(blocks) :])]
         replayed = replay_blocks(model, _tensors(model, batch), values[:-1], output)
         for name, ours, theirs in zip([*blocks, output], values, replayed, strict=True):
             differences[name].append(_row_differences(ours, theirs, floor=float(name == output)))

@@ -111,12 +111,11 @@ def build(model: Model, settings: ExportConfig) -> onnx.ModelProto:
         first_token_only=settings.optimize and head.reads_first_token,
         packed=settings.optimize,
     )
-    width = int(model.family.layers(model.network)[-1].ffn_norm.normalized_shape[0])
-    output = heads.write_head(emit, head, encoded, width=width)
+    outputs = heads.write_head(emit, head, encoded, width=model.width)
     precision = "int8" if model.is_int8 else "fp32"
     return graph.finish(
         inputs=input_names(model),
-        output=(output.name, output.axes),
+        outputs=[(output.name, output.axes) for output in outputs],
         opset=settings.opset,
         metadata=metadata_of(model, precision=precision, opset=settings.opset),
     )

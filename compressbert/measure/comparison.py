@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressbert.errors import InputError
-from compressbert.measure.quality import Quality, predictions, statistics_of
+from compressbert.measure.quality import Quality, decided
 from compressbert.measure.statistics import (
     Floats,
     mcnemar_exact,
@@ -51,12 +51,12 @@ def compare(
     losses = _losses(baseline, candidate, labels, task)
     judged = primary(task)
     drop, retained = losses[judged.name]
-    old, new = predictions(baseline.logits, task), predictions(candidate.logits, task)
+    old, new = decided(baseline, task), decided(candidate, task)
     flips = p = None
     if old is not None and new is not None:
         changed = (old != new).reshape(len(old), -1).any(axis=1)
         flips = tuple(int(row) for row in np.flatnonzero(changed))
-        if old.ndim == 1:
+        if task.kind == "sequence-classification":
             p = mcnemar_exact(old == labels, new == labels)
     return Comparison(
         metric=judged.name,
@@ -96,8 +96,8 @@ def _losses(
         key = metric.statistics
         if key not in shared:
             tables = (
-                statistics_of(metric, baseline.logits, labels, task),
-                statistics_of(metric, candidate.logits, labels, task),
+                metric.statistics(baseline.logits, labels),
+                metric.statistics(candidate.logits, labels),
             )
             shared[key] = tables, resampled_sums(*tables, prior=prior_paired(metric, labels, task))
         found[metric.name] = _loss(metric, *shared[key])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressbert.errors import InputError
-from compressbert.measure.quality import Logits, Quality, predictions
+from compressbert.measure.quality import Logits, Quality, decided
 from compressbert.results.record import Comparison, Flip
 from compressbert.tasks.base import Task
 
@@ -36,6 +36,11 @@ def margins(logits: Logits, task: Task) -> NDArray[np.float64]:
     return difference
 
 
+def sureness(quality: Quality, task: Task) -> NDArray[np.float64]:
+    """How sure each row's decision is, as (N,)."""
+    return margins(quality.logits, task) if quality.margins is None else quality.margins.astype(np.float64)
+
+
 def flips(
     comparison: Comparison,
     *,
@@ -50,12 +55,11 @@ def flips(
     Raises:
         InputError: The task decides nothing that could flip.
     """
-    old, new = predictions(baseline.logits, task), predictions(candidate.logits, task)
+    old, new = decided(baseline, task), decided(candidate, task)
     if old is None or new is None or comparison.flips is None:
         raise InputError(f"A {task.kind} task has no labels that could flip.")
-    before, after = margins(baseline.logits, task), margins(candidate.logits, task)
-    truth = labels.reshape(old.shape)
-    was, now = ((decided == truth).reshape(len(old), -1).all(axis=1) for decided in (old, new))
+    before, after = sureness(baseline, task), sureness(candidate, task)
+    was, now = _right(baseline, old, labels), _right(candidate, new, labels)
     rank = np.where(now, 2, np.where(was, 0, 1))
     for row in sorted(comparison.flips, key=lambda row: (rank[row], -after[row], row)):
         shown: Mapping[str, Any] = split.rows[row]
@@ -63,7 +67,7 @@ def flips(
             row=row,
             text=shown["text"],
             text_pair=shown.get("text_pair"),
-            label=_named(truth[row], task.label_names),
+            label=_truth(shown, labels[row], task.label_names),
             baseline=_named(old[row], task.label_names),
             candidate=_named(new[row], task.label_names),
             baseline_margin=round(float(before[row]), 4),
@@ -71,7 +75,25 @@ def flips(
         )
 
 
+def _right(quality: Quality, chosen: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each row was decided right, (N,)."""
+    if quality.right is not None:
+        return np.asarray(quality.right, dtype=np.bool_)
+    same: NDArray[np.bool_] = chosen == labels.reshape(chosen.shape)
+    return np.asarray(same.reshape(len(chosen), -1).all(axis=1))
+
+
+def _truth(row: Mapping[str, Any], label: Any, names: Sequence[str]) -> str:
+    if "words" in row:
+        return " ".join(names[tag] for tag in row["label"])
+    if "answers" in row:
+        return " | ".join(dict.fromkeys(row["answers"]["text"])) or "(no answer)"
+    return _named(label, names)
+
+
 def _named(decided: Any, names: Sequence[str]) -> str:
+    if isinstance(decided, str):
+        return decided
     if np.ndim(decided) == 0:
         return names[int(decided)]
     return ", ".join(name for name, chosen in zip(names, decided, strict=True) if chosen)

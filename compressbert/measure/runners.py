@@ -40,7 +40,9 @@ class Runner(Protocol):
     limits: Limits
 
     def predict(self, inputs: Arrays) -> NDArray[np.float32]:
-        """Main output for int64 inputs (B, S): logits (B, C) for a classifier."""
+        """Main output for int64 inputs (B, S): logits (B, C) for a classifier, (B, S, C) for one of tokens,
+        (B, S, 2) starts and ends of answers, (B, H) vectors of a sentence encoder.
+        """
 
     def close(self) -> None:
         """Release the artefact."""
@@ -135,23 +137,29 @@ class OnnxRunner:
                 hint="Check that the file is complete, or export it again.",
             ) from error
         self.input_names = tuple(node.name for node in self._session.get_inputs())
-        outputs = [node.name for node in self._session.get_outputs()]
-        self._output = "logits" if "logits" in outputs else outputs[0]
+        self._outputs = _main_outputs([node.name for node in self._session.get_outputs()])
         self.limits = _limits(file)
         self._failures = (*refusals, state.InvalidArgument)
 
     def predict(self, inputs: Arrays) -> NDArray[np.float32]:
         """Main output for int64 inputs (B, S). InputError: one is missing. WorkError: the run failed."""
         try:
-            (output,) = self._session.run([self._output], _pick(inputs, self.input_names))
+            outputs = self._session.run(self._outputs, _pick(inputs, self.input_names))
         except self._failures as error:
             raise WorkError(f"onnxruntime failed on inputs {_shapes(inputs)}: {error}") from error
-        result: NDArray[np.float32] = output
+        result: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
         return result
 
     def close(self) -> None:
         """Release the session and its memory."""
         del self._session
+
+
+def _main_outputs(names: list[str]) -> list[str]:
+    """What a file is asked for: one output, or the two of a question answerer."""
+    if {"start_logits", "end_logits"} <= set(names):
+        return ["start_logits", "end_logits"]
+    return [next((name for name in ("logits", "sentence_embedding") if name in names), names[0])]
 
 
 def _shapes(inputs: Arrays) -> str:

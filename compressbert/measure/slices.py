@@ -17,18 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressbert.errors import InputError
-from compressbert.measure.quality import Quality, statistics_of
+from compressbert.measure.quality import Quality
 from compressbert.measure.statistics import RESAMPLES, SEED, Floats, Prior, negated, paired_bootstrap
 from compressbert.measure.unseen import prior_paired
 from compressbert.results.record import Interval, Slice
 from compressbert.tasks.base import Task
-from compressbert.tasks.metrics import (
-    ACCURACY,
-    MASKED_ACCURACY,
-    MEAN_SQUARED_ERROR,
-    SUBSET_ACCURACY,
-    Metric,
-)
+from compressbert.tasks.entities import TAG_ACCURACY
+from compressbert.tasks.masked_lm import MASKED_ACCURACY
+from compressbert.tasks.metrics import ACCURACY, MEAN_SQUARED_ERROR, SUBSET_ACCURACY, Metric
 
 LEAST = 30  # rows of a slice, and of the rest
 LEVEL = 0.05
@@ -40,6 +36,7 @@ MEANS = {
     "sequence-classification": ACCURACY,
     "multi-label": SUBSET_ACCURACY,
     "regression": MEAN_SQUARED_ERROR,
+    "token-classification": TAG_ACCURACY,
     "masked-lm": MASKED_ACCURACY,
 }
 
@@ -54,7 +51,12 @@ class Group:
 
 
 def label_groups(labels: NDArray[Any], task: Task) -> Iterator[Group]:
-    """Rows by their label; rows that have a label, for multi-label; by quarters of the value, for regression."""
+    """Rows by their label; rows that have a label, for multi-label; by quarters of the value, for regression.
+
+    None where rows have more than one label, or none.
+    """
+    if task.per_token:
+        return
     if task.kind == "regression":
         yield from column_groups("label", labels.reshape(len(labels)).tolist())
         return
@@ -114,8 +116,8 @@ def judge_slices(
     Groups of fewer than `LEAST` rows are left out; one that leaves fewer for the rest is not tested.
     """
     metric = MEANS[task.kind]
-    before = statistics_of(metric, baseline.logits, labels, task)
-    after = statistics_of(metric, candidate.logits, labels, task)
+    before = metric.statistics(baseline.logits, labels)
+    after = metric.statistics(candidate.logits, labels)
     sign = 1.0 if metric.direction == "higher" else -1.0
     kept = [group for group in groups if group.rows.sum() >= LEAST]
     tested = [group for group in kept if (~group.rows).sum() >= LEAST]

@@ -1,7 +1,8 @@
 """What a student sees of its teacher, and the re-tune after a cut: distillation that methods share.
 
-Labelled data reads the teacher's outputs from the cache. Raw text cannot, as its masks are drawn anew in
-every epoch: there the teacher runs on each batch, and every token that is not padding is a row.
+Tasks with one row of outputs per text read the teacher's outputs from a cache. Where there is one per token,
+the teacher runs on each batch: for raw text because masks are drawn anew in every epoch, for tags and answers
+because the outputs of all tokens would soon fill a disk.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from compressbert.data.batches import Batch
 from compressbert.methods.base import MethodConfig, Run, labels_of
 from compressbert.model.handle import Model
 from compressbert.nn.losses import logit_mse, soft_target_loss
+from compressbert.tasks.base import Task
 from compressbert.train.loop import Loss
 
 Soft = Literal["kl", "mse"]
@@ -26,12 +28,12 @@ Soft = Literal["kl", "mse"]
 
 @dataclass(frozen=True)
 class Signals:
-    """What a model says about a batch: one row per example, or per token that is not padding for raw text.
+    """What a model says about a batch.
 
     Attributes:
-        logits: (N, C).
-        hidden: The last layer's state of the row's token (an example's first token), (N, H); None unless
-            asked for.
+        logits: (N, C), the rows that the task compares (`tasks.base.Task.signals`).
+        hidden: The last layer's states, (M, H): of each text's first token, or where the task has outputs per
+            token, of every token that is not padding; None unless asked for.
     """
 
     logits: Tensor
@@ -45,7 +47,7 @@ def teacher_signals(run: Run, *, hidden: bool) -> Callable[[Batch], Signals]:
         ConfigError: The run has no teacher or no data.
     """
     run.require("Distillation", ("teacher", "data"))
-    if run.required_task.kind == "masked-lm":
+    if run.required_task.per_token:
         return _live_teacher(run, hidden=hidden)
     cache = run.teacher_outputs(hidden=hidden)
 
@@ -58,29 +60,28 @@ def teacher_signals(run: Run, *, hidden: bool) -> Callable[[Batch], Signals]:
 
 
 def _live_teacher(run: Run, *, hidden: bool) -> Callable[[Batch], Signals]:
-    teacher = run.required_teacher
+    teacher, task = run.required_teacher, run.required_task
 
     def live(batch: Batch) -> Signals:
         teacher.network.to(batch.inputs["input_ids"].device)
         with torch.no_grad():
-            _, signals = forward(teacher, batch, every_token=True, hidden=hidden)
+            _, signals = forward(teacher, batch, task=task, hidden=hidden)
         return signals
 
     return live
 
 
-def forward(model: Model, batch: Batch, *, every_token: bool, hidden: bool) -> tuple[Tensor, Signals]:
+def forward(model: Model, batch: Batch, *, task: Task, hidden: bool) -> tuple[Tensor, Signals]:
     """Run ``model`` on a batch.
 
     Returns:
-        Its logits as the task's loss takes them, (B, C) or (B, S, V), and its signals.
+        Its logits as the task's loss takes them, (B, C) or (B, S, C), and its signals.
     """
     output = model(**batch.inputs, output_hidden_states=hidden)
     last = output.hidden_states[-1] if hidden else None  # (B, S, H)
-    if not every_token:
-        return output.logits, Signals(output.logits, None if last is None else last[:, 0])
-    real = batch.inputs["attention_mask"].bool()  # (B, S)
-    return output.logits, Signals(output.logits[real], None if last is None else last[real])
+    if last is not None:
+        last = last[batch.inputs["attention_mask"].bool()] if task.per_token else last[:, 0]
+    return output.logits, Signals(task.signals(output.logits, batch), last)
 
 
 def soft_loss(kind: TaskKind, soft: Soft, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -98,7 +99,7 @@ def retune_loss(
     task = run.required_task
 
     def loss(model: Model, batch: Batch) -> dict[str, Tensor]:
-        logits, signals = forward(model, batch, every_token=task.kind == "masked-lm", hidden=False)
+        logits, signals = forward(model, batch, task=task, hidden=False)
         soft = soft_loss(task.kind, "kl", signals.logits, teacher(batch).logits, temperature)
         return {"soft": soft_weight * soft, "task": hard_weight * task.loss(logits, labels_of(batch))}
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from compressbert import progress
 from compressbert.errors import ConfigError, InputError
-from compressbert.model import heads, remote_code, source, stock, weights
+from compressbert.model import heads, pooling, remote_code, source, stock, weights
 from compressbert.model.edits import Edit, replay
 from compressbert.model.families import family_of
 from compressbert.model.handle import Model
@@ -75,6 +75,10 @@ def load(
     network = stock.build(network_class, config)
     base = stock.plain(config)
     model = Model(network, tokenizer, base, history=list(recipe.history))
+    if network.base_model is network:
+        stored = pooling.read(folder)
+        wanted = task is not None and task.kind == "sentence-embedding"
+        model.pooling = heads.pooling_for(stored, task, folder) if wanted and task else stored
     replay(model, recipe.edits)
     _check_vocabulary(model, folder)
     _fill(model, files, folder, task, head_stays)
@@ -96,10 +100,13 @@ def save(model: Model, folder: str | os.PathLike[str]) -> None:
         _write_files(model, Path(temporary))
         (folder / remote_code.FILE).unlink(missing_ok=True)
         written = sorted(
-            Path(temporary).iterdir(), key=lambda file: (file.suffix == ".safetensors", file.name)
+            (file for file in Path(temporary).rglob("*") if file.is_file()),
+            key=lambda file: (file.suffix == ".safetensors", str(file)),
         )
         for file in written:
-            os.replace(file, folder / file.name)
+            target = folder / file.relative_to(temporary)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(file, target)
 
 
 def _write_files(model: Model, folder: Path) -> None:
@@ -118,6 +125,8 @@ def _write_files(model: Model, folder: Path) -> None:
     }
     _write_json(folder / "compression.json", record)
     _save_tokenizer(model.tokenizer, folder)
+    if model.pooling is not None:
+        pooling.write(model.pooling, folder, width=model.width)
     weights.write(network, folder / "model.safetensors")
 
 

@@ -6,11 +6,13 @@ import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from compressbert.errors import ConfigError
 from compressbert.model.families import Family, family_of
+from compressbert.model.pooling import Pooling
 from compressbert.nn.int8 import Int8Embedding, Int8Linear
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class Model:
         base_config: The stock config before any edit, as plain JSON values.
         edits: What changed the structure, in order; replayed on a stock network they give this one.
         history: One entry per method applied: ``{"method", "settings", "parent_sha256"}``.
+        pooling: How a sentence encoder makes one vector of its tokens; None for everything else.
     """
 
     network: PreTrainedModel
@@ -34,6 +37,7 @@ class Model:
     base_config: dict[str, Any]
     edits: list[Edit] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    pooling: Pooling | None = None
 
     @property
     def family(self) -> Family:
@@ -41,13 +45,28 @@ class Model:
         return family_of(self.network)
 
     @property
+    def width(self) -> int:
+        """Width of the states that leave the last layer."""
+        return int(self.family.layers(self.network)[-1].ffn_norm.normalized_shape[0])
+
+    @property
     def is_int8(self) -> bool:
         """Whether any module holds int8 weights."""
         return any(isinstance(module, Int8Linear | Int8Embedding) for module in self.network.modules())
 
     def __call__(self, **inputs: Any) -> ModelOutput:
-        """Run the network on ``input_ids``, ``attention_mask`` (and ``token_type_ids``), each (B, S)."""
-        return self.network(**inputs)
+        """Run the network on ``input_ids``, ``attention_mask`` (and ``token_type_ids``), each (B, S).
+
+        ``logits`` is the main output whatever the head: (B, C) per text, (B, S, C) per token, (B, S, 2) starts
+        and ends of answers, (B, H) the vectors of a sentence encoder. A bare encoder has none.
+        """
+        output = self.network(**inputs)
+        if "start_logits" in output:
+            output["logits"] = torch.stack((output.start_logits, output.end_logits), dim=-1).float()
+        elif self.pooling is not None:
+            vectors = self.pooling(output.last_hidden_state, inputs["attention_mask"])
+            output["logits"] = output["sentence_embedding"] = vectors
+        return output
 
     def copy(self) -> Model:
         """A deep copy that shares nothing with this model; tied tensors stay tied inside the copy."""
@@ -57,6 +76,7 @@ class Model:
             base_config=copy.deepcopy(self.base_config),
             edits=copy.deepcopy(self.edits),
             history=copy.deepcopy(self.history),
+            pooling=self.pooling,
         )
 
     def eval(self) -> Model:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compressbert.config.schema import TaskKind
+from compressbert.config.schema import PoolingMode, TaskKind
 from compressbert.errors import InputError
+from compressbert.model.pooling import Pooling
 
 _GENERIC = re.compile(r"LABEL_\d+|\d+")
-_PROBLEM: dict[TaskKind, str | None] = {
+_PROBLEM: dict[TaskKind, str] = {
     "sequence-classification": "single_label_classification",
     "regression": "regression",
     "multi-label": "multi_label_classification",
-    "masked-lm": None,
 }
+_WITHOUT_LABELS: tuple[TaskKind, ...] = ("masked-lm", "sentence-embedding")
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,15 @@ class TaskSpec:
 
     Attributes:
         kind: What the model learns to do.
-        label_names: Names in the order of their ids; empty for regression and masked language modelling.
-        num_outputs: Width of the logits.
+        label_names: Names in the order of their ids; empty where outputs have no names.
+        num_outputs: Width of the logits; 0 where it is the model's own.
+        pooling: Of a sentence encoder: what the settings say, each None for what the model's folder says.
     """
 
     kind: TaskKind
     label_names: tuple[str, ...]
     num_outputs: int
+    pooling: tuple[PoolingMode | None, bool | None] = (None, None)
 
 
 def settle(
@@ -53,9 +57,9 @@ def settle(
         InputError: The stored names and the task's contradict each other; ids would silently change their
             meaning.
     """
-    if task.kind == "masked-lm":
+    if task.kind in _WITHOUT_LABELS:
         return True  # the head that predicts words has the same names in every class that holds one
-    problem = _PROBLEM[task.kind]
+    problem = _PROBLEM.get(task.kind)
     same_size = stored == target.__name__ and config.num_labels == task.num_outputs
     fits = same_size and config.problem_type in (None, problem)
     names = [config.id2label[index] for index in range(config.num_labels)]
@@ -69,6 +73,22 @@ def settle(
     config.label2id = {name: index for index, name in enumerate(names)}
     config.problem_type = problem
     return fits
+
+
+def pooling_for(stored: Pooling | None, task: TaskSpec, folder: Path) -> Pooling:
+    """How a sentence encoder pools: as the settings say, else as its folder says.
+
+    Raises:
+        InputError: Neither says.
+    """
+    mode, normalize = task.pooling
+    mode = mode or (stored.mode if stored else None)
+    if mode is None:
+        raise InputError(
+            f"{folder} does not say how its tokens are pooled (it has no modules.json).",
+            hint="Set data.embedding.pooling to mean or cls.",
+        )
+    return Pooling(mode, normalize if normalize is not None else (stored.normalize if stored else True))
 
 
 def is_generic(names: Sequence[str]) -> bool:

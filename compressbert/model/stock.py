@@ -12,7 +12,9 @@ from transformers import (
     CONFIG_MAPPING,
     AutoModel,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -22,6 +24,13 @@ from transformers.utils import logging
 from compressbert.config.schema import TaskKind
 from compressbert.errors import InputError
 from compressbert.model.families import family_of
+
+_CLASSES: dict[TaskKind, Any] = {
+    "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+    "sentence-embedding": AutoModel,
+    "masked-lm": AutoModelForMaskedLM,
+}
 
 
 @contextmanager
@@ -92,8 +101,8 @@ def _is_for(network_class: type[PreTrainedModel], config: PreTrainedConfig) -> b
 
 
 def class_for_task(kind: TaskKind, config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The stock class with a head for this kind of task."""
-    auto = AutoModelForMaskedLM if kind == "masked-lm" else AutoModelForSequenceClassification
+    """The stock class with a head for this kind of task; the bare encoder where pooling is the head."""
+    auto = _CLASSES.get(kind, AutoModelForSequenceClassification)
     return cast(type[PreTrainedModel], auto._model_mapping[type(config)])
 
 

@@ -66,10 +66,10 @@ def hidden_cosine(student: Tensor, teacher: Tensor) -> Tensor:
 def soft_target_loss(kind: TaskKind, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """The soft-target loss that fits a kind of task: one class of many, several labels, or a number.
 
-    A regression has no distribution to soften, so its soft target is the teacher's own number (squared
-    error).
+    A regression or an embedding has no distribution to soften, so its soft target is the teacher's own number
+    or vector (squared error).
     """
-    if kind == "regression":
+    if kind in ("regression", "sentence-embedding"):
         return logit_mse(student, teacher)
     if kind == "multi-label":
         return soft_binary_loss(student, teacher, temperature)

@@ -19,7 +19,7 @@ from compressbert.errors import InputError
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-NOT_SCORED = -100  # the label of a word that was not masked
+NOT_SCORED = -100  # the label of a token that is not asked about
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Metric:
         name: As it stands in results and reports.
         direction: Whether more or less of it is better.
         statistics: ``(logits, labels) -> (N, k) float64``. The whole split is passed at once: `pearson` and
-            `spearman` shift and rank within it. The masked-lm metrics are plain sums, so batches may be
-            passed one by one.
+            `spearman` shift and rank within it. Tasks whose outputs are too many hand over what is summed
+            instead of logits (`predictions.Predictions`).
         value: ``sums (..., k) -> (...,) float64``. Unchanged when all sums are multiplied by one number.
         decided: The statistics depend on the logits through the decision alone (which label, not how sure).
         bounded: The metric lies in [-1, 1], so that a loss in points means something. Losses of others are
@@ -54,7 +54,7 @@ class Metric:
         return float(self.value(self.statistics(np.asarray(logits), np.asarray(labels)).sum(axis=0)))
 
 
-def _ratio(top: Floats, bottom: Floats) -> Floats:
+def ratio(top: Floats, bottom: Floats) -> Floats:
     """top / bottom, and 0 where bottom is 0: nothing was predicted or nothing was there to find."""
     top, bottom = np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
     return np.divide(
@@ -86,18 +86,18 @@ def _thirds(sums: Floats) -> tuple[Floats, Floats, Floats]:
 def _balanced_accuracy(sums: Floats) -> Floats:
     """Mean recall of the classes that occur among the labels."""
     hits, _, true = _thirds(sums)
-    return _ratio(_ratio(hits, true).sum(axis=-1), (true > 0).sum(axis=-1))
+    return ratio(ratio(hits, true).sum(axis=-1), (true > 0).sum(axis=-1))
 
 
 def _macro_f1(sums: Floats) -> Floats:
     """Mean F1 of the classes that occur among the labels or the predictions."""
     hits, predicted, true = _thirds(sums)
-    return _ratio(_ratio(2 * hits, predicted + true).sum(axis=-1), (predicted + true > 0).sum(axis=-1))
+    return ratio(ratio(2 * hits, predicted + true).sum(axis=-1), (predicted + true > 0).sum(axis=-1))
 
 
 def _binary_f1(sums: Floats) -> Floats:
     hits, predicted, true = _thirds(sums)
-    return _ratio(2 * hits[..., 1], predicted[..., 1] + true[..., 1])
+    return ratio(2 * hits[..., 1], predicted[..., 1] + true[..., 1])
 
 
 def _matthews(sums: Floats) -> Floats:
@@ -108,11 +108,11 @@ def _matthews(sums: Floats) -> Floats:
     right, count = hits.sum(axis=-1), true.sum(axis=-1)
     covariance = right * count - (predicted * true).sum(axis=-1)
     spread = (count**2 - (predicted**2).sum(axis=-1)) * (count**2 - (true**2).sum(axis=-1))
-    return _ratio(covariance, np.sqrt(np.maximum(spread, 0.0)))
+    return ratio(covariance, np.sqrt(np.maximum(spread, 0.0)))
 
 
 def _share(sums: Floats) -> Floats:
-    return _ratio(sums[..., 0], sums[..., 1])
+    return ratio(sums[..., 0], sums[..., 1])
 
 
 ACCURACY = Metric("accuracy", "higher", _hits, _share, decided=True)
@@ -140,7 +140,7 @@ def label_metrics(names: Sequence[str], *, multi_label: bool = False) -> tuple[M
 def _found_share(label: int, part: int, sums: Floats) -> Floats:
     """True positives of ``label`` over its predictions (part 1) or its rows (part 2)."""
     thirds = _thirds(sums)
-    return _ratio(thirds[0][..., label], thirds[part][..., label])
+    return ratio(thirds[0][..., label], thirds[part][..., label])
 
 
 # calibration
@@ -165,7 +165,7 @@ def _confidence_gaps(logits: Array, labels: Array) -> Floats:
 
 
 def _calibration_error(sums: Floats) -> Floats:
-    return _ratio(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
+    return ratio(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
 
 
 CALIBRATION_ERROR = Metric("expected_calibration_error", "lower", _confidence_gaps, _calibration_error)
@@ -192,7 +192,7 @@ def _correlation(sums: Floats) -> Floats:
     """Pearson's r from moments; 0 when either side does not vary."""
     count, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
     varying = (count * xx - x * x) * (count * yy - y * y)
-    return _ratio(count * xy - x * y, np.sqrt(np.maximum(varying, 0.0)))
+    return ratio(count * xy - x * y, np.sqrt(np.maximum(varying, 0.0)))
 
 
 def _pearson(logits: Array, labels: Array) -> Floats:
@@ -233,13 +233,13 @@ def _per_label(logits: Array, labels: Array) -> Floats:
 
 def _micro_f1(sums: Floats) -> Floats:
     hits, predicted, true = (part.sum(axis=-1) for part in _thirds(sums))
-    return _ratio(2 * hits, predicted + true)
+    return ratio(2 * hits, predicted + true)
 
 
 def _macro_f1_of_labels(sums: Floats) -> Floats:
     """Mean F1 over all classes; one that neither occurs nor is predicted counts as 0."""
     hits, predicted, true = _thirds(sums)
-    return np.asarray(_ratio(2 * hits, predicted + true).mean(axis=-1))
+    return np.asarray(ratio(2 * hits, predicted + true).mean(axis=-1))
 
 
 def _all_right(logits: Array, labels: Array) -> Floats:
@@ -250,37 +250,3 @@ def _all_right(logits: Array, labels: Array) -> Floats:
 MICRO_F1 = Metric("micro_f1", "higher", _per_label, _micro_f1, decided=True)
 MULTI_LABEL_MACRO_F1 = Metric("macro_f1", "higher", _per_label, _macro_f1_of_labels, decided=True)
 SUBSET_ACCURACY = Metric("subset_accuracy", "higher", _all_right, _share, decided=True)
-
-
-# masked-lm: logits (N, S, V) or (N, V), labels (N, S) or (N,), -100 where nothing is scored
-
-
-def _masked_hits(logits: Array, labels: Array) -> Floats:
-    """(N, 2): words found, words asked for."""
-    scored = labels != NOT_SCORED
-    right = (logits.argmax(axis=-1) == labels) & scored
-    return np.stack([_per_row(right), _per_row(scored)], axis=1)
-
-
-def _masked_nll(logits: Array, labels: Array) -> Floats:
-    """(N, 2): summed negative log-likelihood of the words asked for, their number."""
-    scored = labels != NOT_SCORED
-    chosen = logits[scored].astype(np.float64)  # (words, V): only what is scored is worth the exponentials
-    top = chosen.max(axis=-1, keepdims=True)
-    log_total = np.log(np.exp(chosen - top).sum(axis=-1)) + top[:, 0]
-    nll = np.zeros(labels.shape)
-    nll[scored] = log_total - chosen[np.arange(len(chosen)), labels[scored]]
-    return np.stack([_per_row(nll), _per_row(scored)], axis=1)
-
-
-def _per_row(values: Array) -> Floats:
-    total: Floats = values.reshape(len(values), -1).sum(axis=1, dtype=np.float64)
-    return total
-
-
-def _perplexity(sums: Floats) -> Floats:
-    return np.asarray(np.exp(_share(sums)))
-
-
-MASKED_ACCURACY = Metric("masked_accuracy", "higher", _masked_hits, _share, decided=True)
-PERPLEXITY = Metric("perplexity", "lower", _masked_nll, _perplexity, bounded=False)

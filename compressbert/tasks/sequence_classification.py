@@ -11,13 +11,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compressbert.config.schema import TaskKind
+from compressbert.data.batches import Batch
+from compressbert.data.encode import Encoded
 from compressbert.model.checkpoint import TaskSpec
 from compressbert.tasks import metrics as m
 from compressbert.tasks.metrics import Metric
+from compressbert.tasks.predictions import Collector, Rows
+
+
+class _OneRow:
+    """What tasks with one row of logits per text share."""
+
+    settings: ClassVar[None] = None
+    per_token: ClassVar[bool] = False
+
+    def signals(self, logits: Tensor, _: Batch) -> Tensor:
+        """(B, C): the logits themselves."""
+        return logits
+
+    def collector(self, encoded: Encoded) -> Collector:
+        return Rows(encoded)
 
 
 @dataclass(frozen=True)
-class SequenceClassification:
+class SequenceClassification(_OneRow):
     """One class of several: logits (B, C), labels (B,) int64, cross-entropy."""
 
     label_names: tuple[str, ...]
@@ -47,7 +64,7 @@ class SequenceClassification:
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(_OneRow):
     """A number: logits (B, 1), labels (B,) float, squared error."""
 
     label_names: tuple[str, ...] = ()
@@ -65,7 +82,7 @@ class Regression:
 
 
 @dataclass(frozen=True)
-class MultiLabel:
+class MultiLabel(_OneRow):
     """Any number of classes: logits (B, C), labels (B, C) of 0 and 1, binary cross-entropy."""
 
     label_names: tuple[str, ...]

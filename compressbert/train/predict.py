@@ -9,16 +9,15 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from compressbert import progress
 from compressbert.data.batches import Batch, ordered_batches
 from compressbert.data.encode import Encoded
-from compressbert.data.masking import NOT_SCORED
 from compressbert.errors import ConfigError, InputError
 from compressbert.model.handle import Model
 from compressbert.tasks.base import Task
-from compressbert.tasks.metrics import Metric
+from compressbert.tasks.predictions import Predictions, Rows
 
 
 @contextmanager
@@ -42,74 +41,54 @@ def rows_of(encoded: Encoded, model: Model, label: str, batch_size: int) -> Iter
     """
     if len(encoded) == 0:
         raise InputError(f"{label}: expected rows, found none", hint="Check the data file.")
-    with progress.track(label, len(encoded), "examples") as shown:
+    with progress.track(label, encoded.sequences, "texts") as shown:
         for batch in ordered_batches(encoded, batch_size=batch_size, pad_id=model.tokenizer.pad_token_id):
             yield batch.to(model.network.device)
             shown.advance(len(batch))
 
 
+def collect(model: Model, encoded: Encoded, task: Task, *, batch_size: int = 32) -> Predictions:
+    """What ``model`` says about every example, in the form that the task's metrics read.
+
+    Raises:
+        InputError: There is no row, or nothing in the rows to score.
+    """
+    collector = task.collector(encoded)
+    with evaluation_mode(model.network):
+        for batch in rows_of(encoded, model, "predict", batch_size):
+            collector.add(batch, model(**batch.inputs).logits)
+    return collector.finish()
+
+
 def predict(model: Model, encoded: Encoded, *, batch_size: int = 64) -> NDArray[np.float32]:
-    """Logits of every row, (N, C) float32, row ``i`` for row ``i`` of ``encoded``; C is 1 for regression.
+    """Logits of every sequence, (N, C) float32, row ``i`` for row ``i`` of ``encoded``; C is 1 for regression.
 
     Runs where the network is. Rows are batched by length and sorted back, so padding stays small.
 
     Raises:
         InputError: There is no row.
-        ConfigError: The rows are masked-lm rows, with logits per token and word; see `masked_lm_statistics`.
+        ConfigError: The rows have logits for each token; see `collect`.
     """
-    refuse_masked(encoded)
-    logits: NDArray[np.float32] | None = None
+    refuse_tokens(encoded)
+    kept = Rows(encoded)
     with evaluation_mode(model.network):
         for batch in rows_of(encoded, model, "predict", batch_size):
-            output = model(**batch.inputs).logits.float().cpu().numpy()  # (B, C)
-            if logits is None:
-                logits = np.empty((len(encoded), output.shape[1]), np.float32)
-            logits[batch.examples.numpy()] = output
-    return cast("NDArray[np.float32]", logits)
-
-
-def masked_lm_statistics(
-    model: Model, encoded: Encoded, metric: Metric, *, batch_size: int = 32
-) -> NDArray[np.float64]:
-    """Statistics of a masked-lm metric, (N, k), row ``i`` for row ``i``.
-
-    Which words of a row are masked follows from its number alone, so two models are asked the same.
-
-    Raises:
-        InputError: There is no row, or chance masked no word at all.
-    """
-    sums: NDArray[np.float64] | None = None
-    with evaluation_mode(model.network):
-        for batch in rows_of(encoded, model, "predict", batch_size):
-            labels = cast(Tensor, batch.labels)  # (B, S)
-            row, position = torch.nonzero(labels != NOT_SCORED, as_tuple=True)
-            if len(row) == 0:
-                continue
-            # Only the words asked for leave the device: (B, S, V) logits would be a gigabyte at 64 x 128.
-            logits = model(**batch.inputs).logits[row, position].float().cpu().numpy()  # (words, V)
-            per_word = metric.statistics(logits, labels[row, position].cpu().numpy())  # (words, k)
-            if sums is None:
-                sums = np.zeros((len(encoded), per_word.shape[1]))
-            np.add.at(sums, batch.examples.numpy()[row.cpu().numpy()], per_word)
-    if sums is None:
-        raise InputError(f"no word of {len(encoded)} rows was masked", hint="Give more or longer rows.")
-    return sums
+            kept.add(batch, model(**batch.inputs).logits)
+    return cast("NDArray[np.float32]", kept.outputs)
 
 
 def score(model: Model, encoded: Encoded, task: Task) -> float:
     """The task's primary metric on labelled rows."""
     metric = next(metric for metric in task.metrics if metric.name == task.primary_metric)
-    if task.kind == "masked-lm":
-        return float(metric.value(masked_lm_statistics(model, encoded, metric).sum(axis=0)))
-    if encoded.labels is None:
-        raise InputError("validation rows have no labels", hint="Check data.columns.label.")
-    return metric(predict(model, encoded), encoded.labels)
+    found = collect(model, encoded, task)
+    return metric(found.scores, found.labels)
 
 
-def refuse_masked(encoded: Encoded) -> None:
-    """ConfigError for masked-lm rows."""
-    if encoded.masking is not None:
+def refuse_tokens(encoded: Encoded) -> None:
+    """ConfigError for rows of a task with logits for each token."""
+    if encoded.masking is not None or encoded.token_places is not None or encoded.token_labels is not None:
+        kind = "masked-lm rows" if encoded.masking is not None else "rows with a label for each token"
         raise ConfigError(
-            "expected rows with one vector of logits each, found masked-lm rows",
-            hint="Masked-lm rows are scored by masked_lm_statistics, and distilled from a teacher run live.",
+            f"expected rows with one vector of logits each, found {kind}",
+            hint="Such rows are scored by `collect`, and distilled from a teacher run live.",
         )

@@ -23,7 +23,7 @@ from compressbert.errors import ConfigError
 from compressbert.model.handle import Model
 from compressbert.train.checkpoint import disk_errors, fingerprint, tensors_of
 from compressbert.train.optim import autocast, use_bf16
-from compressbert.train.predict import evaluation_mode, refuse_masked, rows_of
+from compressbert.train.predict import evaluation_mode, refuse_tokens, rows_of
 from compressbert.train.processes import processes
 
 BATCH = 64
@@ -31,7 +31,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What a teacher said about each row, by example id (the row's index in the encoded data).
+    """What a teacher said about each sequence, by its number in the encoded data.
 
     Attributes:
         rows: (N, C) float32, memory-mapped.
@@ -76,10 +76,10 @@ def teacher_outputs(
 
     Raises:
         InputError: There is no row.
-        ConfigError: The rows are masked-lm rows, whose targets would be one per token and word.
+        ConfigError: The rows' targets would be one per token; such a teacher runs with the student.
         WorkError: The disk is full.
     """
-    refuse_masked(encoded)
+    refuse_tokens(encoded)
     bf16 = use_bf16(precision, teacher.network.device)
     key = fingerprint(tensors_of(teacher.network), encoded.key, hidden, bf16)
     folder = work / f"teacher-{key[:16]}"
@@ -113,7 +113,9 @@ def _fill(teacher: Model, encoded: Encoded, partial: Path, hidden: bool) -> None
         for name, values in found.items():
             array = values.cpu().numpy()
             if name not in files:
-                files[name] = _new_file(partial / f"{name}.npy", array.dtype, (len(encoded), array.shape[1]))
+                files[name] = _new_file(
+                    partial / f"{name}.npy", array.dtype, (encoded.sequences, array.shape[1])
+                )
             files[name][batch.examples.numpy()] = array
     for file in files.values():
         file.flush()

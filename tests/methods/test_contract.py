@@ -43,6 +43,13 @@ NO_OP: dict[str, dict[str, Any] | None] = {
     "width": {"ffn_keep": 1.0, "hidden_keep": 1.0, "retune_epochs": 0},
     "dynamic_int8": {"exclude": ["*"]},
 }
+# Kind of task to the head of its model and the number of its labels.
+HEADS = {
+    "regression": ("classification", 1),
+    "multi-label": ("classification", 2),
+    "masked-lm": ("masked-lm", 2),
+    "token-classification": ("tokens", 5),
+}
 # Settings that make a method train, where its defaults do not.
 TRAINING: dict[str, dict[str, Any] | None] = {
     "distilbert": {},
@@ -250,16 +257,19 @@ def test_every_family_can_be_compressed_and_reloaded(info: MethodInfo, family: s
 
 
 @every_method
-@pytest.mark.parametrize("task", ["regression", "multi-label", "masked-lm"])
-def test_every_task_can_be_compressed(info: MethodInfo, task: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", list(HEADS))
+def test_every_task_can_be_compressed_and_exported(info: MethodInfo, task: str, tmp_path: Path) -> None:
     module = load_method(info)
-    head = "masked-lm" if task == "masked-lm" else "classification"
-    source = toy_model(tmp_path, head=head, labels=1 if task == "regression" else 2)
+    head, labels = HEADS[task]
+    source = toy_model(tmp_path, head=head, labels=labels)
     config = module.Config.model_validate(TRAINING[info.name] or {})
     model = module.compress(source, config, toy_run(tmp_path, source, task=task, settings={"max_steps": 2}))
     output = logits(model, padded_batch())
     assert torch.isfinite(output).all()
     assert output.shape == logits(source, padded_batch()).shape
+    assert export_onnx(model, tmp_path / "onnx", ExportConfig()).route == "direct"
+    save(model, tmp_path / "saved")
+    assert torch.equal(logits(load(tmp_path / "saved"), padded_batch()), output)
 
 
 @every_method

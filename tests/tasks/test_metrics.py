@@ -73,27 +73,6 @@ def test_multi_label_metrics_equal_scikit_learn() -> None:
     assert m.SUBSET_ACCURACY(logits, labels) == pytest.approx(sk.accuracy_score(labels, predicted))
 
 
-def test_masked_metrics_by_hand() -> None:
-    labels = np.array([[-100, 2, -100], [0, -100, 1], [-100, -100, -100]])
-    logits = np.zeros((3, 3, 3))
-    logits[0, 1] = [0, 0, np.log(2)]  # p(2) = 2/4, right
-    logits[1, 0] = [np.log(6), 0, 0]  # p(0) = 6/8, right
-    logits[1, 2] = [np.log(8), 0, 0]  # p(1) = 1/10, wrong
-    assert m.MASKED_ACCURACY(logits, labels) == pytest.approx(2 / 3)
-    assert m.PERPLEXITY(logits, labels) == pytest.approx((0.5 * 0.75 * 0.1) ** (-1 / 3))
-    assert m.PERPLEXITY.direction == "lower"
-
-
-def test_masked_metrics_add_up_over_batches_and_survive_large_logits() -> None:
-    labels = np.where(RANDOM.random((8, 5)) < 0.4, RANDOM.integers(11, size=(8, 5)), -100)
-    logits = RANDOM.normal(size=(8, 5, 11)) * 500
-    for metric in (m.MASKED_ACCURACY, m.PERPLEXITY):
-        whole = metric.statistics(logits, labels)
-        parts = np.concatenate([metric.statistics(logits[i : i + 3], labels[i : i + 3]) for i in (0, 3, 6)])
-        np.testing.assert_allclose(parts, whole)
-        assert np.isfinite(whole).all()
-
-
 RESAMPLED = [m.ACCURACY, m.BALANCED_ACCURACY, m.MACRO_F1, m.MATTHEWS, m.F1]
 
 

@@ -8,7 +8,8 @@ head start from the teacher's weights. It is trained with
     alpha_soft · T² · KL(teacher ‖ student) + alpha_hard · L_task + alpha_cos · mean(1 − cos(h_s, h_t))
 
 - Labelled data: L_task is the task's loss and h the last layer's [CLS] state. The teacher runs once; its
-  outputs are cached.
+  outputs are cached. Tags and answers: soft targets are means over the words, or over starts and ends of
+  answers, h is that of every token, and the teacher runs with the student.
 - Raw text (task: masked-lm): L_task is the masked-language-model loss and h the last layer's state; soft
   targets and cosine are means over every token that is not padding. Masks are drawn anew each epoch, so the
   teacher runs with the student. As in the paper, rare words are masked more often and position embeddings
@@ -109,7 +110,7 @@ def distillation_loss(
     teacher = teacher_signals(run, hidden=use_hidden)
 
     def loss(student: Model, batch: Batch) -> dict[str, Tensor]:
-        logits, seen = forward(student, batch, every_token=task.kind == "masked-lm", hidden=use_hidden)
+        logits, seen = forward(student, batch, task=task, hidden=use_hidden)
         taught = teacher(batch)
         parts = {}
         if alpha_soft:

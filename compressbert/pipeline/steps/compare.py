@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from compressbert.config.schema import DataConfig, ModelSource, ReportConfig
 from compressbert.data.read import column_values
 from compressbert.measure.comparison import compare
 from compressbert.measure.flips import WORST, flips, write_flips
-from compressbert.measure.quality import Quality, load_predictions, quality_of
+from compressbert.measure.quality import Quality, load_predictions
 from compressbert.measure.slices import Group, column_groups, judge_slices, label_groups, length_groups
 from compressbert.model.checkpoint import load_tokenizer
 from compressbert.pipeline.steps.inputs import Inputs, artefact_folder, read_inputs
@@ -47,14 +45,12 @@ def compare_folders(
     if baseline not in files or len(files) < 2:
         return {}
     inputs = read_inputs(data, ModelSource(path=str(folders[baseline])), needs=("validation",))
-    logits, labels = load_predictions(files[baseline])
-    against = Baseline.of(
-        quality_of(logits, labels, inputs.task), labels, inputs, folders[baseline], settings or ReportConfig()
-    )
+    before = load_predictions(files[baseline], inputs.task)
+    against = Baseline.of(before, inputs, folders[baseline], settings or ReportConfig())
     found = {}
     for name, file in files.items():
         if name != baseline:
-            candidate = quality_of(load_predictions(file)[0], labels, inputs.task)
+            candidate = load_predictions(file, inputs.task)
             found[name] = against.compare(candidate, flips_file=place / f"flips-{name}.jsonl")
     return found
 
@@ -64,16 +60,13 @@ class Baseline:
     """What candidates are compared with: its quality, the rows, and the parts the rows are looked at in."""
 
     quality: Quality
-    labels: NDArray[Any]
     inputs: Inputs
     groups: tuple[Group, ...]
     margin: float
 
     @staticmethod
-    def of(
-        quality: Quality, labels: NDArray[Any], inputs: Inputs, path: Path, settings: ReportConfig
-    ) -> Baseline:
-        """Args: the baseline's quality and labels, the data, its artefact (whose tokenizer tells lengths), settings.
+    def of(quality: Quality, inputs: Inputs, path: Path, settings: ReportConfig) -> Baseline:
+        """Args: the baseline's quality, the data, its artefact (whose tokenizer tells lengths), settings.
 
         Raises:
             ConfigError: The data have no column that was asked for as slices.
@@ -82,22 +75,22 @@ class Baseline:
         groups: list[Group] = []
         for by in dict.fromkeys(settings.slices):
             if by == "label":
-                groups += label_groups(labels, inputs.task)
+                groups += label_groups(quality.labels, inputs.task)
             elif by == "length":
                 encoded = inputs.required("validation", load_tokenizer(artefact_folder(path)))
-                groups += length_groups(encoded.lengths)
+                groups += length_groups(encoded.row_lengths)
             else:
                 groups += column_groups(by, column_values(inputs.config, "validation", by))
-        return Baseline(quality, labels, inputs, tuple(groups), settings.margin)
+        return Baseline(quality, inputs, tuple(groups), settings.margin)
 
     def compare(self, candidate: Quality, *, flips_file: Path | None = None) -> Comparison:
         """Compare ``candidate`` in every way, and list the flipped rows in ``flips_file``."""
         task = self.inputs.task
-        found = compare(self.quality, candidate, self.labels, task, margin=self.margin)
+        found = compare(self.quality, candidate, self.quality.labels, task, margin=self.margin)
         both: dict[str, Any] = {
             "baseline": self.quality,
             "candidate": candidate,
-            "labels": self.labels,
+            "labels": self.quality.labels,
             "task": task,
         }
         changes: dict[str, Any] = {"slices": judge_slices(self.groups, **both)}

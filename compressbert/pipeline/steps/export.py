@@ -9,7 +9,7 @@ from compressbert.config.extras import require_extras
 from compressbert.config.schema import DataConfig, ExportConfig, ExportStepConfig
 from compressbert.export.foreign import load_for_export
 from compressbert.export.write import ExportFacts, export_onnx
-from compressbert.measure.quality import labels_of, quality_of
+from compressbert.measure.quality import quality_of_predictions
 from compressbert.measure.size import onnx_facts, openvino_facts
 from compressbert.model.count import facts
 from compressbert.model.edits import quantize_int8
@@ -22,7 +22,7 @@ from compressbert.pipeline.steps.inputs import Inputs, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, commit, output_folder
 from compressbert.results.record import ModelFacts, Portability, StepResult
 from compressbert.results.store import step_folder
-from compressbert.train.predict import predict
+from compressbert.train.predict import collect
 
 
 def export_key(config: ExportStepConfig, *, parent: str, data: DataConfig | None) -> str:
@@ -85,10 +85,8 @@ def _portability(found: Portability | None, model: Model, inputs: Inputs | None)
     if not int8.is_int8:
         quantize_int8(int8, portable=False)
     encoded = inputs.required("validation", model.tokenizer)
-    if encoded.masking is not None:
-        return found
     with without_vnni(int8.network):
-        quality = quality_of(predict(int8, encoded), labels_of(encoded), inputs.task)
+        quality = quality_of_predictions(collect(int8, encoded, inputs.task), inputs.task)
     return found.model_copy(update={"quality_without_vnni": quality.results})
 
 

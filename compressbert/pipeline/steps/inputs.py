@@ -64,9 +64,14 @@ def stored_label_names(source: ModelSource) -> tuple[str, ...] | None:
     path = Path(source.path)
     if not path.exists():
         return None
-    names = _config(path).get("id2label") or {}
-    ordered = tuple(str(names[key]) for key in sorted(names, key=int))
+    ordered = output_names(path)
     return None if not ordered or is_generic(ordered) else ordered
+
+
+def output_names(path: Path) -> tuple[str, ...]:
+    """Return the names of a local model's outputs as its config has them, placeholders among them."""
+    names = _config(path).get("id2label") or {}
+    return tuple(str(names[key]) for key in sorted(names, key=int))
 
 
 def _config(path: Path) -> dict[str, dict[str, str]]:

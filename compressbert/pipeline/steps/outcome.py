@@ -10,7 +10,7 @@ from typing import Any
 
 from compressbert.config.schema import ModelSource, StepConfig
 from compressbert.errors import ConfigError
-from compressbert.measure.quality import Quality, evaluate, labels_of, save_predictions
+from compressbert.measure.quality import Quality, evaluate, save_predictions
 from compressbert.measure.runners import open_runner
 from compressbert.model.checkpoint import load_tokenizer, save
 from compressbert.model.count import facts
@@ -77,7 +77,7 @@ def score(path: Path, inputs: Inputs | None, *, predictions: Path | None = None)
     finally:
         runner.close()
     if predictions is not None:
-        save_predictions(predictions, quality.logits, labels_of(encoded))
+        save_predictions(predictions, quality)
     return quality
 
 

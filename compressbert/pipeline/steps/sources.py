@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from compressbert.config.schema import DataConfig
 from compressbert.errors import InputError
 from compressbert.measure.comparison import compare
-from compressbert.measure.quality import load_predictions, quality_of
+from compressbert.measure.quality import load_predictions, stored_width
 from compressbert.methods.registry import list_methods
+from compressbert.pipeline.steps.inputs import output_names
 from compressbert.pipeline.steps.outcome import PREDICTIONS
 from compressbert.report import figures
 from compressbert.report.rows import RowInput, row_of
@@ -133,25 +134,24 @@ def compare_sources(before: Source, after: Source) -> Comparison | None:
     data = after.data or before.data
     if before.predictions is None or after.predictions is None or data is None:
         return None
-    (first, labels), (second, others) = (
-        load_predictions(before.predictions),
-        load_predictions(after.predictions),
-    )
-    if not _same(labels, others):
+    task = _task(data, before.predictions)
+    first, second = (load_predictions(file, task) for file in (before.predictions, after.predictions))
+    if not _same(first.labels, second.labels):
         raise InputError(
             f"{before.path} and {after.path} were evaluated on different rows",
             hint="Evaluate both on the same data before comparing them.",
         )
-    task = _task(data, first.shape[1])
-    return compare(quality_of(first, labels, task), quality_of(second, labels, task), labels, task)
+    return compare(first, second, first.labels, task)
 
 
 def _same(labels: NDArray[Any], others: NDArray[Any]) -> bool:
     return labels.shape == others.shape and bool((labels == others).all())
 
 
-def _task(data: DataConfig, outputs: int) -> Task:
-    return task_for(data, [str(index) for index in range(outputs)])
+def _task(data: DataConfig, predictions: Path) -> Task:
+    """The task of a file of predictions, with the names of the model beside it or placeholders."""
+    names = output_names(predictions.parent)
+    return task_for(data, names or [str(index) for index in range(stored_width(predictions))])
 
 
 def named(sources: Sequence[Source]) -> list[str]:
