@@ -13,6 +13,7 @@ from compressbert.measure.quality import predictions, quality_of
 from compressbert.results.record import Interval
 from compressbert.tasks import metrics as m
 from compressbert.tasks.base import task_for
+from compressbert.tasks.masked_lm import PERPLEXITY
 from tests.measure.test_quality import BINARY, MULTI, REGRESSION, logits_for
 
 MEAN_ERROR = task_for(DataConfig(task="regression", metric="mean_squared_error"), ())
@@ -71,10 +72,10 @@ def test_noninferiority_is_what_the_interval_says(low: float, high: float, answe
 )
 def test_an_error_has_no_points_so_its_margin_is_a_fraction(low: float, high: float, answer: str) -> None:
     drop = Interval(value=30.0, low=20.0, high=40.0)  # of a perplexity: nothing to hold against 0.01
-    found = noninferiority(m.PERPLEXITY, drop, Interval(value=1.0, low=low, high=high), 0.01)
+    found = noninferiority(PERPLEXITY, drop, Interval(value=1.0, low=low, high=high), 0.01)
     assert found is not None
     assert (found.answer, found.relative) == (answer, True)
-    assert noninferiority(m.PERPLEXITY, drop, None, 0.01) is None
+    assert noninferiority(PERPLEXITY, drop, None, 0.01) is None
 
 
 def test_every_metric_has_its_drop_from_the_same_resamples() -> None:

@@ -85,7 +85,7 @@ def simulated(
     right = generator.random(rows) < 0.9
     lose = churn + np.where(source == "c", lost_in_slice, 0.0)
     after = np.where(right, generator.random(rows) >= lose / 0.9, generator.random(rows) < churn / 0.1)
-    quality = [Quality(logits_for(np.where(ok, labels, 1 - labels)), {}) for ok in (right, after)]
+    quality = [Quality(logits_for(np.where(ok, labels, 1 - labels)), labels, {}) for ok in (right, after)]
     groups = [
         *label_groups(labels, BINARY),
         *length_groups(generator.geometric(0.05, size=rows)),
