@@ -71,9 +71,10 @@ def stored_label_names(source: ModelSource) -> tuple[str, ...] | None:
 def output_names(path: Path) -> tuple[str, ...]:
     """Return the names of a local model's outputs as its config has them, placeholders among them.
 
-    transformers writes no names where there are two without names.
+    Empty without a config. transformers writes no names where there are two without names.
     """
-    names = _config(path).get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    config = _config(path)
+    names = config.get("id2label") or ({"0": "LABEL_0", "1": "LABEL_1"} if config else {})
     return tuple(str(names[key]) for key in sorted(names, key=int))
 
 
