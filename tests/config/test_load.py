@@ -82,7 +82,8 @@ def test_all_problems_are_reported_at_once_with_line_and_suggestion(tmp_path: Pa
     assert lines_of(caught, tmp_path) == [
         "c.yaml:1:18: model.revison: unknown key (did you mean 'revision'?)",
         "c.yaml:3:3: data.task: should be 'sequence-classification', 'regression', 'multi-label', "
-        "'token-classification', 'question-answering', 'sentence-embedding' or 'masked-lm', found 'sequence-clasification' (did you mean 'sequence-classification'?)",
+        "'token-classification', 'question-answering', 'sentence-embedding' or 'masked-lm', found "
+        "'sequence-clasification' (did you mean 'sequence-classification'?)",
         "c.yaml:4:3: data.max_length: should be a valid integer, unable to parse string as an integer, "
         "found 'zero'",
         "c.yaml:7:3: method.keap: unknown key (did you mean 'keep'?)",
