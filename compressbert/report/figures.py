@@ -139,7 +139,7 @@ def summary(report: Report) -> str:
     last = report.rows[-1]
     if last.name == report.baseline:
         found = primary(last)
-        quality = f" {last.primary_metric} {metric_text(found, last.primary_metric)}." if found else ""
+        quality = f" Its {last.primary_metric} is {metric_text(found, last.primary_metric)}." if found else ""
         return f"{last.name} is the baseline; there is nothing to compare it with yet.{quality}"
     parts = []
     if last.compression is not None:

@@ -89,7 +89,7 @@ def test_terminal_shows_markup_as_text() -> None:
     [
         (
             example(rows=(row("finetune"),)),
-            "finetune is the baseline; there is nothing to compare it with yet. accuracy 89.0 [87.0, 91.0].",
+            "finetune is the baseline; there is nothing to compare it with yet. Its accuracy is 89.0 [87.0, 91.0].",
         ),
         (example(rows=(row("finetune"), row("b", size=182_000_000))), "Against finetune, b is 2.00× larger."),
         (

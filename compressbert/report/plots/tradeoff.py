@@ -44,7 +44,8 @@ def draw(report: Report, width: float = NARROW) -> str | None:
     )  # fmt: skip
     left, points = _axes(drawing, rows, metric)
     _front(drawing, [point for name in front for point in points if point.row.name == name])
-    for point in sorted(points, key=lambda point: point.row.name in front):
+    outstanding = (report.baseline, report.rows[-1].name)
+    for point in sorted(points, key=lambda point: (point.row.name in outstanding, point.row.name in front)):
         _mark(drawing, report, point, in_front=point.row.name in front, many=len(points) > _MANY)
     named = {row.name for row in notable(report, rows, NAMED)}
     _names(drawing, points, [point for point in points if point.row.name in named], left)
