@@ -153,8 +153,23 @@ class ExportConfig(Settings):
         True,
         description="int8 products that are exact on CPUs without VNNI too, whose kernels saturate others.",
     )
+    activations: Literal["dynamic", "static"] = Field(
+        "dynamic",
+        description="Ranges of int8 activations: dynamic from each call, static from training rows beforehand.",
+    )
     calibration: Positive = Field(
-        300, description="Training rows that int8 OpenVINO export takes the ranges of activations from."
+        300, description="Training rows that static int8, and int8 OpenVINO export, take these ranges from."
+    )
+    percentile: Annotated[float, Field(gt=50, lt=100)] | None = Field(
+        None, description="Static ranges hold this percentage of the values (99.99); default: all of them."
+    )
+    sensitivity: bool = Field(
+        False, description="Rank the modules by what int8 in each alone does to the output on training rows."
+    )
+    max_quality_drop: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="Keep the most sensitive modules at fp32 until the int8 file loses at most this much of the "
+        "metric on the validation rows (0.003 = 0.3 points).",
     )
     opset: Annotated[int, Field(ge=17, le=21)] = Field(17, description="ONNX operator set.")
     optimize: bool = Field(

@@ -35,7 +35,7 @@ class GraphBuilder:
         )  # where nodes go: those of the graph, or of a branch being written
         self._constants: set[str] = set()
         self._stored: dict[tuple[Any, ...], tuple[str, Tensor]] = {}
-        self._quantized: dict[str, tuple[str, str, str]] = {}
+        self._quantized: dict[tuple[str, object], tuple[str, str, str]] = {}
         self._values: set[str] = set()
 
     def node(self, op: str, inputs: Sequence[str], name: str, *, domain: str = "", **attributes: Any) -> str:
@@ -118,13 +118,22 @@ class GraphBuilder:
         self._stored[key] = (name, tensor)  # holding the tensor keeps its address from being used again
         return self.constant(to_array(tensor), name)
 
-    def quantized(self, x: str) -> tuple[str, str, str]:
-        """``x`` as uint8 with its scale and zero point, computed once for all products that read it."""
-        if x not in self._quantized:
-            names = [f"{x}.uint8", f"{x}.scale", f"{x}.zero_point"]
-            value, scale, zero_point = self.nodes("DynamicQuantizeLinear", [x], names)
-            self._quantized[x] = (value, scale, zero_point)
-        return self._quantized[x]
+    def quantized(self, x: str, fixed: tuple[float, int] | None = None) -> tuple[str, str, str]:
+        """``x`` as uint8 with its scale and zero point, computed once for all products that read it.
+
+        ``fixed`` holds a calibrated scale and zero point; None takes them from the values of each call.
+        """
+        if (x, fixed) not in self._quantized:
+            stem = x if not self.has(f"{x}.uint8") else f"{x}.{len(self._quantized)}"
+            if fixed is None:
+                names = [f"{stem}.uint8", f"{stem}.scale", f"{stem}.zero_point"]
+                value, scale, zero_point = self.nodes("DynamicQuantizeLinear", [x], names)
+            else:
+                scale = self.constant(np.float32(fixed[0]), f"{stem}.scale")
+                zero_point = self.constant(np.uint8(fixed[1]), f"{stem}.zero_point")
+                value = self.node("QuantizeLinear", [x, scale, zero_point], f"{stem}.uint8")
+            self._quantized[x, fixed] = (value, scale, zero_point)
+        return self._quantized[x, fixed]
 
     def finish(
         self,

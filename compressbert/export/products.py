@@ -71,7 +71,8 @@ class Emitter:
     def _integer_dense(self, x: str, module: Int8Linear, name: str, scale: float) -> str:
         path = self.name_of(module)
         factor = np.float32(scale)
-        value, value_scale, zero_point = self.graph.quantized(x)
+        fixed = None if module.fixed is None else (float(module.fixed[0]), int(module.fixed[1]))
+        value, value_scale, zero_point = self.graph.quantized(x, fixed)
         weight = self.graph.constant(to_array(module.matrix).T, f"{path}.weight")
         weight_scale = self.graph.constant(to_array(module.scale) * factor, f"{path}.scale")
         inputs = [value, weight, value_scale, weight_scale, zero_point, ""]

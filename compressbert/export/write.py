@@ -17,10 +17,11 @@ from compressbert.export.folder import staging, write_companions
 from compressbert.export.graph import GraphBuilder
 from compressbert.export.metadata import metadata_of
 from compressbert.export.parity import Parity, check
-from compressbert.export.portable import explain, make_portable, portability
+from compressbert.export.portable import explain
 from compressbert.export.products import Emitter
 from compressbert.export.save import save
-from compressbert.model.edits import quantize_int8
+from compressbert.export.variants import Formats
+from compressbert.export.variants import variant as variant_of
 from compressbert.model.handle import Model
 from compressbert.progress import note
 from compressbert.results.record import Portability
@@ -51,7 +52,9 @@ class ExportFacts:
     portability: Portability | None = None
 
 
-def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFacts:
+def export_onnx(
+    model: Model, folder: Path, settings: ExportConfig, *, formats: Formats | None = None
+) -> ExportFacts:
     """Write ``onnx/model.onnx`` and/or ``onnx/model_quantized.onnx``, `config.json` and the tokenizer.
 
     The four families are written directly from their weights, everything else by PyTorch's exporter. Every
@@ -62,6 +65,7 @@ def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFac
         model: Left as it is.
         folder: Made if it does not exist.
         settings: Precision, operator set, lossless speed-ups.
+        formats: What data decided about single modules of the int8 file; default: nothing.
 
     Raises:
         ConfigError: A precision this model cannot be exported with.
@@ -75,7 +79,7 @@ def export_onnx(model: Model, folder: Path, settings: ExportConfig) -> ExportFac
     portable: Portability | None = None
     with staging(folder) as stage:
         for precision in precisions:
-            variant, found = _variant(model, precision, portable=settings.portable)
+            variant, found = variant_of(model, precision, settings, formats or Formats())
             if found is not None:
                 portable = found
                 notes += [explain(found)] if explain(found) else []
@@ -147,14 +151,3 @@ def _precisions(model: Model, settings: ExportConfig, *, traced: bool) -> tuple[
     if wanted == "both":
         return ("fp32", "int8")
     return ("int8",) if wanted == "int8" else ("fp32",)
-
-
-def _variant(model: Model, precision: Precision, *, portable: bool) -> tuple[Model, Portability | None]:
-    """The model in evaluation mode and in this precision, and where it is exact; the one given stays as it is."""
-    if precision == "fp32":
-        return (model.copy().eval() if model.network.training else model), None
-    variant = model.copy().eval()
-    if not model.is_int8:
-        quantize_int8(variant, portable=portable)
-    rescaled = make_portable(variant) if portable else 0
-    return variant, portability(variant, rescaled_rows=rescaled)

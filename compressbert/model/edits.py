@@ -169,8 +169,21 @@ def quantize_int8(model: Model, *, modules: Sequence[str] | None = None, portabl
     Raises:
         ConfigError: A module that does not exist, is named twice, or cannot be quantized.
     """
-    names = _default_int8(model) if modules is None else list(modules)
+    names = default_int8_modules(model) if modules is None else list(modules)
     _quantize(model, names, empty=False, portable=portable)
+
+
+def default_int8_modules(model: Model) -> list[str]:
+    """Names of what `quantize_int8` turns into int8 unless told: encoder and pooler, word and position tables."""
+    network, family = model.network, model.family
+    encoder = family.encoder_prefix(network)
+    tables = {family.path(network, kind) for kind in ("word", "position")}
+    return [
+        name
+        for name, module in network.named_modules()
+        if (name in tables and isinstance(module, nn.Embedding))
+        or (isinstance(module, nn.Linear) and name.startswith(encoder))
+    ]
 
 
 def replay(model: Model, edits: Iterable[Edit]) -> None:
@@ -232,18 +245,6 @@ def _untie(network: Any, output: nn.Module) -> None:
             setattr(output, tensor, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
     network.config.tie_word_embeddings = False
     network.all_tied_weights_keys = {}
-
-
-def _default_int8(model: Model) -> list[str]:
-    network, family = model.network, model.family
-    encoder = family.encoder_prefix(network)
-    tables = {family.path(network, kind) for kind in ("word", "position")}
-    return [
-        name
-        for name, module in network.named_modules()
-        if (name in tables and isinstance(module, nn.Embedding))
-        or (isinstance(module, nn.Linear) and name.startswith(encoder))
-    ]
 
 
 def _head_narrowing(model: Model) -> list[Callable[[list[int]], None]]:

@@ -71,19 +71,33 @@ def saturating_pairs(q: Tensor) -> Tensor:
     return pair_sums(q.short()) > 128
 
 
-def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Quantize a whole tensor to uint8 as ONNX ``DynamicQuantizeLinear`` does, its range widened to hold
-    zero.
+Grid = tuple[Tensor, Tensor]
 
-    Returns:
-        q - 128 as int8, in the shape of ``x`` (the shift keeps it in the range of signed integer kernels);
-        scale, fp32 scalar, 1 for a tensor of zeros; zero point of the uint8 values, int32 scalar.
+
+def grid(low: Tensor, high: Tensor) -> Grid:
+    """Scale and zero point of the uint8 grid that spans [low, high], widened to hold zero.
+
+    As ONNX ``DynamicQuantizeLinear``: fp32 scalars, the zero point an integer in [0, 255]; scale 1 for an
+    empty range.
     """
-    low, high = torch.aminmax(x)
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = (high - low) / 255
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    zero_point = torch.round((-low / scale).clamp(0, 255))
+    return scale, torch.round((-low / scale).clamp(0, 255))
+
+
+def quantize_activations(x: Tensor, fixed: Grid | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantize a whole tensor to uint8 as ONNX ``DynamicQuantizeLinear`` does, or on a fixed grid.
+
+    Args:
+        x: Floating point.
+        fixed: From `grid`; values beyond it are clipped, as by ``QuantizeLinear``. None: the range of ``x``.
+
+    Returns:
+        q - 128 as int8, in the shape of ``x`` (the shift keeps it in the range of signed integer kernels);
+        scale, fp32 scalar; zero point of the uint8 values, int32 scalar.
+    """
+    scale, zero_point = grid(*torch.aminmax(x)) if fixed is None else fixed
     # Clamping before rounding and shifting gives the same integers: the bounds are integers.
     q = torch.round((x / scale).clamp(min=-zero_point, max=255 - zero_point)) + (zero_point - 128)
     return q.to(torch.int8), scale, zero_point.to(torch.int32)
@@ -126,7 +140,7 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: Int8Linear) -> Tensor:
-        q, x_scale, zero_point = quantize_activations(x.float().reshape(-1, x.shape[-1]))
+        q, x_scale, zero_point = quantize_activations(x.float().reshape(-1, x.shape[-1]), module.fixed)
         y = module.product(q, zero_point, module.matrix).float() * (x_scale * module.scale.float())
         if module.bias is not None:
             y = y + module.bias.float()
@@ -142,13 +156,15 @@ class Int8Linear(nn.Module):
     ``DynamicQuantizeMatMul``.
 
     Buffers: ``weight`` int8 (1, out, in), ``scale`` fp32 (out,), ``bias`` fp32 (out,) or None.
-    The range of the activations is that of the whole call, so an output depends slightly on its batch mates.
+    The range of the activations is that of the whole call, so an output depends slightly on its batch mates,
+    unless ``fixed`` holds a calibrated grid; that is no part of the stored state.
     It does not train: a backward pass through it raises RuntimeError.
     """
 
     weight: Tensor
     scale: Tensor
     bias: Tensor | None
+    fixed: Grid | None = None
     product: Callable[[Tensor, Tensor, Tensor], Tensor] = staticmethod(integer_linear)
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:

@@ -149,6 +149,27 @@ class LineageStep(Record):
     parent: Parent = Field(description="What it read; `sha256` is hub:NAME@REVISION for a model of the hub.")
 
 
+class ModuleSensitivity(Record):
+    """What int8 in one module alone does to the output."""
+
+    module: str
+    divergence: float = Field(description="Mean KL divergence; for a regression squared error over variance.")
+    bytes_saved: int = Field(description="By int8 against fp32.")
+
+
+class Sensitivity(Record):
+    """How int8 in single modules moves the output, and what stayed fp32 to keep the quality."""
+
+    rows: int = Field(description="Training rows it was measured on.")
+    modules: tuple[ModuleSensitivity, ...] = Field((), description="The worst first; empty if not asked for.")
+    kept_fp32: tuple[str, ...] = Field((), description="Modules that fell back to fp32.")
+    bytes_added: int = Field(0, description="What they cost in the file.")
+    max_quality_drop: float | None = Field(None, description="The limit, in points of the primary metric.")
+    quality_fp32: float | None = None
+    quality_int8: float | None = Field(None, description="With every module at int8.")
+    quality_kept: float | None = Field(None, description="With those modules at fp32.")
+
+
 class Environment(Record):
     """Where the step ran."""
 
@@ -243,6 +264,7 @@ class StepResult(Record):
     primary_metric: str | None = None
     seeds: SeedSummary | None = Field(None, description="Where several were asked for.")
     comparison: Comparison | None = Field(None, description="With the baseline `evaluate` was given.")
+    sensitivity: Sensitivity | None = Field(None, description="Of an int8 export that was asked for it.")
     portability: Portability | None = Field(None, description="Of an int8 file; absent for others.")
     latency: tuple[LatencyCell, ...] = ()
     memory: MemoryFacts | None = None

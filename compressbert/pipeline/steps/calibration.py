@@ -17,9 +17,9 @@ from compressbert.tasks.base import task_for
 
 
 def calibration_batches(
-    data: DataConfig | None, tokenizer: PreTrainedTokenizerBase, rows: int
+    data: DataConfig | None, tokenizer: PreTrainedTokenizerBase, rows: int, *, batch_size: int = 1
 ) -> list[dict[str, NDArray[np.int64]]]:
-    """``rows`` texts of the training data, evenly spread over it, as batches of one without padding.
+    """``rows`` texts of the training data, evenly spread over it, as batches of one without padding, or larger.
 
     Raises:
         ConfigError: No training data is configured.
@@ -35,5 +35,5 @@ def calibration_batches(
     chosen = np.unique(np.linspace(0, total - 1, min(rows, total)).astype(np.int64))
     spread = replace(split, rows=split.rows.select(chosen))
     encoded = encode(spread, tokenizer, task=task_for(data, ("a", "b")), max_length=data.max_length)
-    batches = ordered_batches(encoded, batch_size=1, pad_id=tokenizer.pad_token_id or 0)
+    batches = ordered_batches(encoded, batch_size=batch_size, pad_id=tokenizer.pad_token_id or 0)
     return [{name: values.numpy() for name, values in batch.inputs.items()} for batch in batches]

@@ -8,16 +8,17 @@ from pathlib import Path
 from compressbert.config.extras import require_extras
 from compressbert.config.schema import DataConfig, ExportConfig, ExportStepConfig
 from compressbert.export.foreign import load_for_export
+from compressbert.export.variants import Formats, variant
 from compressbert.export.write import ExportFacts, export_onnx
 from compressbert.measure.quality import quality_of_predictions
 from compressbert.measure.size import onnx_facts, openvino_facts
 from compressbert.model.count import facts
-from compressbert.model.edits import quantize_int8
 from compressbert.model.families import is_known
 from compressbert.model.handle import Model
 from compressbert.nn.saturation import without_vnni
 from compressbert.pipeline.keys import model_fingerprint, step_key
 from compressbert.pipeline.steps.calibration import calibration_batches
+from compressbert.pipeline.steps.formats import choose_formats
 from compressbert.pipeline.steps.inputs import Inputs, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, commit, output_folder
 from compressbert.results.record import ModelFacts, Portability, StepResult
@@ -58,16 +59,20 @@ def export(
             revision=config.model.revision,
             trust_remote_code=config.model.trust_remote_code,
         )
-        exported = _write(model, step.folder, config.export, data)
+        formats, sensitivity = choose_formats(model, config.export, data, inputs)
+        exported = _write(model, step.folder, config.export, data, formats)
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)
-        outcome.portability = _portability(exported.portability, model, inputs)
+        outcome.sensitivity = sensitivity
+        outcome.portability = _portability(exported.portability, model, config.export, formats, inputs)
         main = exported.files.get("int8") or exported.files["fp32"]
         return commit(step, outcome, _facts(model, main))
 
 
-def _write(model: Model, folder: Path, settings: ExportConfig, data: DataConfig | None) -> ExportFacts:
+def _write(
+    model: Model, folder: Path, settings: ExportConfig, data: DataConfig | None, formats: Formats
+) -> ExportFacts:
     if settings.format == "onnx":
-        return export_onnx(model, folder, settings)
+        return export_onnx(model, folder, settings, formats=formats)
     from compressbert.export.openvino import export_openvino, refuse
 
     refuse(model)
@@ -77,13 +82,13 @@ def _write(model: Model, folder: Path, settings: ExportConfig, data: DataConfig 
     return export_openvino(model, folder, settings, texts)
 
 
-def _portability(found: Portability | None, model: Model, inputs: Inputs | None) -> Portability | None:
+def _portability(
+    found: Portability | None, model: Model, settings: ExportConfig, formats: Formats, inputs: Inputs | None
+) -> Portability | None:
     """Add the quality on a CPU without VNNI where the file is not exact there; else it is the file's own."""
     if found is None or not found.saturating_pairs or inputs is None or "validation" not in inputs.splits:
         return found
-    int8 = model.copy()
-    if not int8.is_int8:
-        quantize_int8(int8, portable=False)
+    int8, _ = variant(model, "int8", settings, formats)
     encoded = inputs.required("validation", model.tokenizer)
     with without_vnni(int8.network):
         quality = quality_of_predictions(collect(int8, encoded, inputs.task), inputs.task)

@@ -24,6 +24,7 @@ from compressbert.results.record import (
     ModelFacts,
     Parent,
     Portability,
+    Sensitivity,
     StepResult,
 )
 from compressbert.results.store import RESULT_NAME, StepFolder, read_result
@@ -44,6 +45,7 @@ class Outcome:
     log: Sequence[Mapping[str, float]] = ()
     notes: Sequence[str] = ()
     portability: Portability | None = None
+    sensitivity: Sensitivity | None = None
     resolved: dict[str, Any] = field(default_factory=dict)  # the config with a method's defaults filled in
 
 
@@ -103,6 +105,7 @@ def commit(step: StepFolder, outcome: Outcome, model: ModelFacts | None) -> Step
         quality=quality.results if quality is not None else {},
         primary_metric=outcome.inputs.task.primary_metric if quality is not None and outcome.inputs else None,
         portability=outcome.portability,
+        sensitivity=outcome.sensitivity,
         training=tuple(dict(entry) for entry in outcome.log),
         notes=tuple(outcome.notes),
         environment=environment(),
