@@ -40,13 +40,14 @@ class Tab:
     """One page. ``problems`` collects console errors, uncaught exceptions and requests that leave the file."""
 
     def __init__(self, browser: Browser, session: str) -> None:
-        self._browser, self._session = browser, session
+        self._browser, self.session = browser, session
         self.problems: list[str] = []
+        self._wanted, self._arrived, self._loaded = "", False, False
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        return self._browser.call(method, self._session, self, **parameters)
+        return self._browser.call(method, self.session, self, **parameters)
 
     def open(self, file: Path, *, width: int, height: int = 900, dark: bool = False) -> None:
         """Load a file in a window of ``width`` pixels, light or dark."""
@@ -54,8 +55,10 @@ class Tab:
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=file.resolve().as_uri())
-        self._browser.wait_for("Page.loadEventFired", self)
+        self._wanted, self._arrived, self._loaded = file.resolve().as_uri(), False, False
+        self.call("Page.navigate", url=self._wanted)
+        while not self._loaded:
+            self._browser.pump(self)
 
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression."""
@@ -76,7 +79,11 @@ class Tab:
 
     def take(self, event: dict[str, Any]) -> None:
         method, details = event["method"], event["params"]
-        if method == "Runtime.exceptionThrown":
+        if method == "Page.frameNavigated":
+            self._arrived |= details["frame"]["url"] == self._wanted
+        elif method == "Page.loadEventFired":
+            self._loaded |= self._arrived  # not that of the page before
+        elif method == "Runtime.exceptionThrown":
             self.problems.append(json.dumps(details["exceptionDetails"]))
         elif method == "Log.entryAdded" and details["entry"]["level"] in ("error", "warning"):
             self.problems.append(details["entry"]["text"])
@@ -104,7 +111,6 @@ class Browser:
         self._to, self._from = os.fdopen(to_browser, "wb"), os.fdopen(from_browser, "rb")
         self._number = 0
         self._rest = b""
-        self._seen: list[str] = []
 
     def tab(self) -> Tab:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -117,21 +123,17 @@ class Browser:
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if session:
             message["sessionId"] = session
-        self._seen.clear()
         self._to.write(json.dumps(message).encode() + b"\0")
         self._to.flush()
         while True:
-            answer = self._next(tab)
+            answer = self.pump(tab)
             if answer.get("id") == self._number:
                 if "error" in answer:
                     raise AssertionError(f"{method}: {answer['error']}")
                 return dict(answer["result"])
 
-    def wait_for(self, event: str, tab: Tab) -> None:
-        while event not in self._seen:
-            self._next(tab)
-
-    def _next(self, tab: Tab | None) -> dict[str, Any]:
+    def pump(self, tab: Tab | None) -> dict[str, Any]:
+        """The next message; an event is given to ``tab``."""
         while b"\0" not in self._rest:
             piece = os.read(self._from.fileno(), 1 << 20)
             if not piece:
@@ -139,10 +141,8 @@ class Browser:
             self._rest += piece
         one, _, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(one)
-        if "method" in message:
-            self._seen.append(message["method"])
-            if tab is not None:
-                tab.take(message)
+        if "method" in message and tab is not None and message.get("sessionId") == tab.session:
+            tab.take(message)
         return message
 
     def close(self) -> None:
