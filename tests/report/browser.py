@@ -67,9 +67,9 @@ class Tab:
             raise AssertionError(found["exceptionDetails"])
         return found["result"].get("value")
 
-    def screenshot(self, file: Path) -> None:
-        """The whole page as PNG."""
-        taken = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    def screenshot(self, file: Path, *, whole: bool = True) -> None:
+        """The page as PNG, or only what the window shows of it."""
+        taken = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(taken["data"]))
 
     def pdf(self, file: Path) -> None:
