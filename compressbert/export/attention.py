@@ -1,7 +1,8 @@
-"""Writes attention as ONNX nodes, over rows of queries, keys and values that are sequence first.
+"""Writes attention as ONNX nodes, over rows of queries, keys and values.
 
-Heads are views of the products: `FusedMatMul` reads (sequence, batch, heads, head size) with strides, so
-queries, keys and values are never transposed.
+Where the whole batch is computed at once, rows are sequence first and heads are views of them: `FusedMatMul`
+reads (sequence, batch, heads, head size) with strides, so queries, keys and values are never transposed. Where
+tokens are packed, one text after the other is computed in the same way, as a batch of one.
 """
 
 from __future__ import annotations
@@ -20,64 +21,89 @@ class AttentionWriter:
         graph: Where to write.
         head_size: Features of a head.
         batch: The batch size, an int64 vector of one element.
-        mask: (batch, 1, 1, sequence) fp32, to be added to scores; where tokens are packed, for the padded
-            branch.
         packing: How tokens are packed; None if every position is a row.
+        mask: (batch, 1, 1, sequence) fp32, to be added to scores; "" where tokens are packed.
     """
 
     graph: GraphBuilder
     head_size: int
     batch: str
-    mask: str
     packing: Packing | None
+    mask: str
 
     def __call__(self, query: str, key: str, value: str, heads: int, name: str, *, first: bool) -> str:
         """Context rows, (rows of queries, heads · head size). The scaling is already in the queries.
 
         Args:
             query: (rows, heads · head size), or (batch, heads · head size) if ``first``.
-            key: (rows, heads · head size). value: the same.
+            key: (rows, heads · head size).
+            value: The same.
             heads: Of this layer.
             name: Of the attention.
             first: Only the first token of every text asks.
         """
-        graph, packing = self.graph, self.packing
-        shape = f"heads_shape.{heads}"
-        if not graph.has(shape):
-            parts = [graph.integers(-1), self.batch, graph.integers(heads, self.head_size)]
-            graph.node("Concat", parts, shape, axis=0)
-        if packing is None:
-            return self._attend((query, key, value), shape, heads, name, mask=self.mask)
+        rows = (query, key, value)
+        if self.packing is None:
+            return self._over_batch(rows, heads, name, self.mask)
+        return self.packing.choose(
+            self.graph,
+            name,
+            full=lambda: self._over_batch(rows, heads, f"{name}.full", ""),
+            padded=lambda: self._by_text(rows, heads, f"{name}.padded", first=first),
+        )
 
-        def padded() -> str:
-            views = [
-                rows
-                if first and rows is query
-                else graph.node("Gather", [rows, packing.rows], f"{rows}.padded")
-                for rows in (query, key, value)
-            ]
-            context = self._attend(
-                (views[0], views[1], views[2]), shape, heads, f"{name}.padded", mask=self.mask
-            )
-            return context if first else graph.node("Gather", [context, packing.places], f"{name}.packed")
-
-        def full() -> str:
-            return self._attend((query, key, value), shape, heads, f"{name}.full", mask=None)
-
-        return packing.choose(graph, name, full=full, padded=padded)
-
-    def _attend(
-        self, rows: tuple[str, str, str], shape: str, heads: int, name: str, *, mask: str | None
-    ) -> str:
-        """Rows (tokens · batch, heads · head size), no matter which; the result has those of the queries."""
+    def _over_batch(self, rows: tuple[str, str, str], heads: int, name: str, mask: str) -> str:
+        """Attention of sequence-first rows, (tokens · batch, heads · head size)."""
         graph = self.graph
-        q, k, v = (graph.node("Reshape", [value, shape], f"{value}.heads_of.{name}") for value in rows)
+        parts = [graph.integers(-1), self.batch, graph.integers(heads, self.head_size)]
+        shape = graph.node("Concat", parts, f"{name}.heads_shape", axis=0)
+        q, k, v = (
+            graph.node("Reshape", [value, shape], f"{name}.{part}")
+            for part, value in zip("qkv", rows, strict=True)
+        )
+        context = self._attend(q, k, v, name, mask)
+        width = graph.integers(-1, heads * self.head_size)
+        return graph.node("Reshape", [context, width], f"{name}.context_rows")
+
+    def _by_text(self, rows: tuple[str, str, str], heads: int, name: str, *, first: bool) -> str:
+        """Attention of packed rows, one text after the other."""
+        graph, packing = self.graph, self.packing
+        if packing is None:
+            raise TypeError("without packing there is no telling texts apart")
+        shape = graph.integers(-1, 1, heads, self.head_size)
+        q, k, v = (
+            graph.node("Reshape", [value, shape], f"{name}.{part}")
+            for part, value in zip("qkv", rows, strict=True)
+        )
+
+        def one_text(number: str) -> str:
+            def bound(places: str, part: str) -> str:
+                return graph.node("Gather", [places, number], f"{name}.{part}")
+
+            end = bound(packing.ends, "end")
+            if first:
+                own = [number, graph.node("Add", [number, graph.integers(1)], f"{name}.next")]
+            else:
+                own = [bound(packing.starts, "start"), end]
+            keys = [bound(packing.key_starts, "key_start"), end]
+            asking = graph.node("Slice", [q, *own], f"{name}.q_of_text")
+            asked = graph.node("Slice", [k, *keys], f"{name}.k_of_text")
+            given = graph.node("Slice", [v, *keys], f"{name}.v_of_text")
+            return self._attend(asking, asked, given, name, "")
+
+        context = graph.for_each(self.batch, f"{name}.contexts", one_text)
+        width = graph.integers(-1, heads * self.head_size)
+        return graph.node("Reshape", [context, width], f"{name}.context_rows")
+
+    def _attend(self, query: str, key: str, value: str, name: str, mask: str) -> str:
+        """(tokens, batch, heads, head size) each; the result has the tokens of the queries."""
+        graph = self.graph
         by_token = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
-        scores = graph.node("FusedMatMul", [q, k], f"{name}.scores", domain=MICROSOFT, **by_token)
-        if mask is not None:
+        scores = graph.node("FusedMatMul", [query, key], f"{name}.scores", domain=MICROSOFT, **by_token)
+        if mask:
             scores = graph.node("Add", [scores, mask], f"{name}.masked")  # (batch, heads, queries, keys)
         weights = graph.node("Softmax", [scores], f"{name}.weights", axis=-1)
-        context = graph.node("FusedMatMul", [weights, v], f"{name}.context", domain=MICROSOFT, transBatchB=1)
-        tokens = graph.node("Transpose", [context], f"{name}.context_tokens", perm=[2, 0, 1, 3])
-        width = graph.integers(-1, heads * self.head_size)
-        return graph.node("Reshape", [tokens, width], f"{name}.context_rows")
+        context = graph.node(
+            "FusedMatMul", [weights, value], f"{name}.context", domain=MICROSOFT, transBatchB=1
+        )
+        return graph.node("Transpose", [context], f"{name}.context_tokens", perm=[2, 0, 1, 3])

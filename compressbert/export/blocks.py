@@ -52,31 +52,34 @@ class FirstTokenLayer(nn.Module):
 
 @dataclass(frozen=True)
 class _Rows:
-    """Which positions of a padded batch are rows of a file, in the file's order: sequence first.
+    """Where the rows of a file are in a padded batch: text by text if it packs tokens, else sequence first.
 
     Attributes:
-        kept: (S, B) bool.
-        row_of: (S, B) int64: the row of every position; one that is no row has its text's first token.
+        places: (rows,) int64: the position of every row, counted over (B, S).
+        row_of: (B, S) int64: the row of every position; one that is no row has its text's first token.
     """
 
-    kept: Tensor
+    places: Tensor
     row_of: Tensor
 
     @classmethod
     def of(cls, mask: Tensor, *, packed: bool) -> _Rows:
-        kept = mask.t() != 0 if packed else torch.ones_like(mask.t(), dtype=torch.bool)
-        kept[:1] = True
+        batch, length = mask.shape
+        if not packed:
+            row_of = torch.arange(batch * length, device=mask.device).view(length, batch).t()
+            return cls(row_of.flatten().argsort(), row_of)
+        kept = mask != 0
+        kept[:, 0] = True
         numbers = (kept.flatten().cumsum(0) - 1).view(kept.shape)
-        return cls(kept, torch.where(kept, numbers, torch.arange(mask.shape[0], device=mask.device)))
+        return cls(kept.flatten().nonzero().squeeze(1), torch.where(kept, numbers, numbers[:, :1]))
 
     def spread(self, rows: Tensor) -> Tensor:
         """(rows, width) to (B, S, width); first tokens alone, (B, width), to (B, 1, width)."""
-        row_of = self.row_of[:1] if rows.shape[0] == self.kept.shape[1] else self.row_of
-        return rows[row_of].transpose(0, 1).contiguous()
+        return rows[:, None] if rows.shape[0] < len(self.places) else rows[self.row_of]
 
     def collect(self, hidden: Tensor) -> Tensor:
         """(B, S, width) to (rows, width); (B, 1, width) to (B, width)."""
-        return hidden.transpose(0, 1)[self.kept[: hidden.shape[1]]]
+        return hidden.flatten(0, 1) if hidden.shape[1] == 1 else hidden.flatten(0, 1)[self.places]
 
 
 @contextmanager
@@ -117,8 +120,9 @@ def replay_blocks(
     Args:
         model: In evaluation mode.
         inputs: Input tensors (B, S).
-        values: What the file wrote: the embeddings' output, then every layer's; sequence-first rows of real
-            tokens, or of all. If the last one holds first tokens only, the last layer is computed so too.
+        values: What the file wrote: the embeddings' output, then every layer's; rows of real tokens text by
+            text, or of all positions sequence first. If the last one holds first tokens only, the last layer is
+            computed so too.
         output: Name of the model's output.
 
     Returns:

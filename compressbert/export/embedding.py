@@ -60,7 +60,7 @@ class EmbeddingWriter:
         elif not self._type_is_folded:
             terms.append(self._type_rows(self._zero, "embeddings.token_type"))  # (width,)
         if embeddings.position_offset:
-            positions = self._counted_positions(ids, "embeddings.positions")
+            positions = self._counted_positions(ids, "embeddings.positions", axis=0)
             terms.append(emit.rows(self._position_table, positions, "embeddings.position"))
         else:
             rows = emit.first_rows(self._position_table, self.sizes.sequence, "embeddings.position_rows")
@@ -82,25 +82,25 @@ class EmbeddingWriter:
             flat = graph.node("Reshape", [grid, graph.integers(-1)], f"{name}.flat")
             return graph.node("Gather", [flat, packing.places], name)
 
-        ids = graph.node("Transpose", ["input_ids"], "embeddings.padded.ids", perm=[1, 0])
         terms = [
             emit.rows(
-                emit.table(embeddings.word), pick(ids, "embeddings.packed.ids"), "embeddings.packed.word"
+                emit.table(embeddings.word),
+                pick("input_ids", "embeddings.packed.ids"),
+                "embeddings.packed.word",
             )
         ]
         if self._types_are_input:
-            types = graph.node("Transpose", ["token_type_ids"], "embeddings.padded.type_ids", perm=[1, 0])
-            terms.append(
-                self._type_rows(pick(types, "embeddings.packed.type_ids"), "embeddings.packed.token_type")
-            )
+            types = pick("token_type_ids", "embeddings.packed.type_ids")
+            terms.append(self._type_rows(types, "embeddings.packed.token_type"))
         elif not self._type_is_folded:
             terms.append(self._type_rows(self._zero, "embeddings.packed.token_type"))
         if embeddings.position_offset:
-            positions = pick(
-                self._counted_positions(ids, "embeddings.padded.positions"), "embeddings.packed.positions"
-            )
+            grid = self._counted_positions("input_ids", "embeddings.padded.positions", axis=1)
+            positions = pick(grid, "embeddings.packed.positions")
         else:
-            positions = graph.node("Div", [packing.places, self.sizes.batch], "embeddings.packed.positions")
+            positions = graph.node(
+                "Mod", [packing.places, self.sizes.sequence], "embeddings.packed.positions"
+            )
         terms.append(emit.rows(self._position_table, positions, "embeddings.packed.position"))
         return graph.node("Sum", terms, "embeddings.packed")
 
@@ -133,14 +133,15 @@ class EmbeddingWriter:
             raise TypeError("this family has no token types")
         return self.emit.rows(self.emit.table(types), ids, name)
 
-    def _counted_positions(self, ids: str, name: str) -> str:
-        """Positions counted over the real tokens, for families that start after their padding index: of (sequence,
-        batch) ids, in their shape."""
+    def _counted_positions(self, ids: str, name: str, *, axis: int) -> str:
+        """Positions in the shape of the ids, counted along the axis of the sequence over the tokens that are not
+        the padding token: for families that start after their padding index."""
         graph, offset = self.emit.graph, self._embeddings.position_offset
         padding = graph.constant(np.array(offset - 1, np.int64), f"index.{offset - 1}")
         is_pad = graph.node("Equal", [ids, padding], f"{name}.is_pad")
         real = graph.node(
             "Cast", [graph.node("Not", [is_pad], f"{name}.is_real")], f"{name}.real", to=TensorProto.INT64
         )
-        counted = graph.node("CumSum", [real, self._zero], f"{name}.counted")
+        along = graph.constant(np.array(axis, np.int64), f"index.{axis}")
+        counted = graph.node("CumSum", [real, along], f"{name}.counted")
         return graph.node("Add", [graph.node("Mul", [counted, real], f"{name}.counted_real"), padding], name)

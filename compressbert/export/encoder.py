@@ -1,9 +1,8 @@
-"""Writes the encoder of any family as ONNX nodes, sequence first.
+"""Writes the encoder of any family as ONNX nodes.
 
-Token rows are kept as (rows, width) with the position as the slow axis: those of real tokens (`packing.py`),
-or all (sequence · batch). The first token of every text is the first ``batch`` rows in either form.
-Residuals are `Sum` and biases sit inside products because onnxruntime otherwise fuses both into kernels that
-are slower.
+Tokens are kept as (rows, width): those of real tokens, text by text, where a batch is padded (`packing.py`);
+else all (sequence · batch), so that the first tokens are the first ``batch`` rows. Residuals are `Sum` and biases
+sit inside products because onnxruntime otherwise fuses both into kernels that are slower.
 """
 
 from __future__ import annotations
@@ -13,7 +12,14 @@ from dataclasses import dataclass
 from compressbert.export.attention import AttentionWriter
 from compressbert.export.embedding import EmbeddingWriter, input_names
 from compressbert.export.graph import GraphBuilder
-from compressbert.export.packing import Packing, Sizes, additive_mask, write_packing, write_sizes
+from compressbert.export.packing import (
+    Packing,
+    Sizes,
+    additive_mask,
+    rows_of_positions,
+    write_packing,
+    write_sizes,
+)
 from compressbert.export.products import Emitter
 from compressbert.model.families import Layer
 from compressbert.model.handle import Model
@@ -71,11 +77,11 @@ def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool, packed
     """
     graph, family, network = emit.graph, model.family, model.network
     sizes = write_sizes(graph)
-    packing = write_packing(graph, sizes) if packed else None
+    packing = write_packing(graph) if packed else None
     x = EmbeddingWriter(emit, model, sizes, packing)(EMBEDDED)
-    mask = packing.mask if packing else additive_mask(graph, "mask")
-    attention = AttentionWriter(graph, family.head_size(network), sizes.batch, mask, packing)
-    write = _LayerWriter(emit, activation_name(model), sizes.batch, attention)
+    mask = "" if packed else additive_mask(graph)
+    attention = AttentionWriter(graph, family.head_size(network), sizes.batch, packing, mask)
+    write = _LayerWriter(emit, activation_name(model), attention)
     layers = family.layers(network)
     for index, layer in enumerate(layers):
         x = write(layer, x, layer_name(index), first=first_token_only and index == len(layers) - 1)
@@ -86,7 +92,21 @@ def first_tokens(graph: GraphBuilder, encoded: Encoded) -> str:
     """The first token's row of every text: (batch, width)."""
     if encoded.first_token_only:
         return encoded.rows
-    return graph.node("Slice", [encoded.rows, graph.integers(0), encoded.sizes.batch], "first_token")
+    return _first_rows(graph, encoded.rows, encoded.sizes.batch, encoded.packing, "first_token")
+
+
+def _first_rows(graph: GraphBuilder, rows: str, batch: str, packing: Packing | None, name: str) -> str:
+    def full(own: str) -> str:
+        return graph.node("Slice", [rows, graph.integers(0), batch], own)
+
+    if packing is None:
+        return full(name)
+    return packing.choose(
+        graph,
+        name,
+        full=lambda: full(f"{name}.full"),
+        padded=lambda: graph.node("Gather", [rows, packing.starts], f"{name}.padded"),
+    )
 
 
 def batch_first(graph: GraphBuilder, encoded: Encoded, width: int) -> str:
@@ -94,37 +114,35 @@ def batch_first(graph: GraphBuilder, encoded: Encoded, width: int) -> str:
 
     def full() -> str:
         parts = [encoded.sizes.sequence, encoded.sizes.batch, graph.integers(width)]
-        rows = graph.node(
-            "Reshape", [encoded.rows, graph.node("Concat", parts, "rows_shape", axis=0)], "rows_by_position"
-        )
+        shape = graph.node("Concat", parts, "rows_shape", axis=0)
+        rows = graph.node("Reshape", [encoded.rows, shape], "rows_by_position")
         return graph.node("Transpose", [rows], "rows_in_order", perm=[1, 0, 2])
 
     packing = encoded.packing
     if packing is None:
         return full()
-
-    def padded() -> str:
-        grid = graph.node("Concat", [encoded.sizes.sequence, encoded.sizes.batch], "places_shape", axis=0)
-        by_position = graph.node("Reshape", [packing.rows, grid], "row_grid")
-        by_text = graph.node("Transpose", [by_position], "row_grid_by_text", perm=[1, 0])
-        return graph.node("Gather", [encoded.rows, by_text], "rows_of_texts")
-
-    return packing.choose(graph, "rows_by_text", full=full, padded=padded)
+    return packing.choose(
+        graph,
+        "rows_by_text",
+        full=full,
+        padded=lambda: graph.node("Gather", [encoded.rows, rows_of_positions(graph)], "rows_of_positions"),
+    )
 
 
 @dataclass(frozen=True)
 class _LayerWriter:
-    """Writes layers over sequence-first rows; holds what all of them share."""
+    """Writes layers over rows of tokens; holds what all of them share."""
 
     emit: Emitter
     activation: str
-    batch: str
     attention: AttentionWriter
 
     def __call__(self, layer: Layer, x: str, name: str, *, first: bool) -> str:
         """(rows, width) to the same, or to (batch, width) if only the first token is wanted."""
         emit, graph = self.emit, self.emit.graph
-        own = graph.node("Slice", [x, graph.integers(0), self.batch], f"{name}.first_token") if first else x
+        own = x
+        if first:
+            own = _first_rows(graph, x, self.attention.batch, self.attention.packing, f"{name}.first_token")
         scaling = float(layer.attention.scaling)  # type: ignore[arg-type]
         query = emit.dense(own, layer.query, f"{name}.query", scale=scaling)
         key = emit.dense(x, layer.key, f"{name}.key")

@@ -74,6 +74,43 @@ class GraphBuilder:
                 for way, write in (("then", then), ("else", otherwise))]  # fmt: skip
         return self.nodes("If", [condition], list(kinds), then_branch=ways[0], else_branch=ways[1])
 
+    def for_each(self, count: str, name: str, write: Callable[[str], str]) -> str:
+        """What ``write`` gives for 0, 1, … one after the other, joined along the first axis.
+
+        Args:
+            count: How often, an int64 vector of one element, at least 1.
+            name: Of the result, fp32.
+            write: Is given the number as an int64 vector of one element, and writes the nodes of one turn.
+        """
+        number, going, parts = f"{name}.number", f"{name}.going", f"{name}.parts_before"
+        body, outside = onnx.GraphProto(name=f"{name}.body"), self._nodes
+        self._nodes = body.node
+        try:
+            part = write(self.node("Unsqueeze", [number, self.integers(0)], f"{name}.turn"))
+            self.node("SequenceInsert", [parts, part], f"{name}.parts_after")
+            self.node("Identity", [going], f"{name}.going_on")
+        finally:
+            self._nodes = outside
+        rows = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+        sequence = helper.make_sequence_type_proto(rows)
+        body.input.extend(
+            [
+                helper.make_tensor_value_info(number, TensorProto.INT64, []),
+                helper.make_tensor_value_info(going, TensorProto.BOOL, []),
+                helper.make_value_info(parts, sequence),
+            ]
+        )
+        body.output.extend(
+            [
+                helper.make_tensor_value_info(f"{name}.going_on", TensorProto.BOOL, []),
+                helper.make_value_info(f"{name}.parts_after", sequence),
+            ]
+        )
+        turns = self.node("Squeeze", [count], f"{name}.turns")
+        empty = self.node("SequenceEmpty", [], f"{name}.empty", dtype=TensorProto.FLOAT)
+        found = self.node("Loop", [turns, "", empty], f"{name}.parts", body=body)
+        return self.node("ConcatFromSequence", [found], name, axis=0)
+
     def _subgraph(
         self, name: str, kinds: Mapping[str, int], write: Callable[[], Sequence[str]]
     ) -> onnx.GraphProto:

@@ -151,9 +151,13 @@ def _largest_difference(batch: Inputs, ours: Array, theirs: Array, floor: float 
     difference = np.abs(ours - theirs)
     if floor is not None:
         difference /= np.maximum(np.abs(theirs), floor)
-    if difference.ndim == 3:
-        difference = difference[batch["attention_mask"] == 1]
+    difference = _real(batch, difference)
     return float(difference.max()) if np.isfinite(difference).all() else float("inf")
+
+
+def _real(batch: Inputs, answer: Array) -> Array:
+    """An output without what stands at padding, which is nobody's."""
+    return answer[batch["attention_mask"] == 1] if answer.ndim == 3 else answer
 
 
 def _check_fp32(
@@ -197,9 +201,12 @@ def _check_blocks(
         run = session.run([*blocks, *main.names], dict(batch))
         values = [*run[: len(blocks)], main.joined(run[len(blocks) :])]
         replayed = replay_blocks(model, _tensors(model, batch), values[:-1], output)
+        values[-1], replayed[-1], whole = (
+            _real(batch, answer) for answer in (values[-1], replayed[-1], final)
+        )
         for name, ours, theirs in zip([*blocks, output], values, replayed, strict=True):
             differences[name].append(_row_differences(ours, theirs, floor=float(name == output)))
-        differences["the whole file"].append(_row_differences(final, values[-1], floor=1))
+        differences["the whole file"].append(_row_differences(whole, values[-1], floor=1))
     # Embeddings hold no integer product unless they are projected: all their rows must agree.
     exact = EMBEDDED if model.family.embeddings(model.network).projection is None else ""
     for name, parts in differences.items():

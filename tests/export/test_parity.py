@@ -53,8 +53,9 @@ def rewire(value: str, position: int, source: str) -> Mutation:
     return mutate
 
 
-def no_mask(layer: int) -> Mutation:
-    return rewire(f"layers.{layer}.attention.padded.masked", 1, "mask.zero")
+def others_read(layer: int) -> Mutation:
+    """Every text reads the keys of those before it."""
+    return rewire(f"layers.{layer}.attention.padded.k_of_text", 1, "shape.0")
 
 
 def attribute(value: str, name: str, content: object) -> Mutation:
@@ -91,12 +92,14 @@ COMMON: dict[str, Mutation] = {
     "texts of full batches in the wrong order": attribute(
         "layers.0.attention.full.context_tokens", "perm", [0, 2, 1, 3]
     ),
-    "queries of real tokens at the wrong places": rewire("layers.0.query.padded", 1, "packing.places"),
-    "context of the wrong places": rewire("layers.0.attention.packed", 1, "packing.rows"),
-    "positions counted over the batch": rewire("embeddings.packed.positions", 1, "shape.1"),
+    "the next text's first token asks": rewire(
+        "layers.1.attention.padded.q_of_text", 1, "layers.1.attention.padded.next"
+    ),
+    "first tokens from where texts end": rewire("layers.1.first_token.padded", 1, "packing.ends"),
+    "positions counted over the batch": rewire("embeddings.packed.positions", 1, "batch_size"),
     "padding is never seen": operator("packing.smallest", "ReduceMax"),
-    "no mask in the first layer": no_mask(0),
-    "no mask in the last layer": no_mask(1),
+    "texts read others in the first layer": others_read(0),
+    "texts read others in the last layer": others_read(1),
     "residual from the wrong place": rewire("layers.1.attended.sum", 1, "layers.1.attention_out"),
     "norms swapped": swap("layer.0.attention.output.LayerNorm.weight", "layer.0.output.LayerNorm.weight"),
     "norm with another epsilon": attribute("layers.0.output", "epsilon", 1e-2),
@@ -114,6 +117,7 @@ COMMON: dict[str, Mutation] = {
     "not finite": change("pooler.dense.bias", lambda bias: bias * np.nan),
 }
 FP32 = COMMON | {
+    "hidden first tokens are read": rewire("layers.0.attention.padded.key_start", 0, "packing.starts"),
     "approximate gelu": operator("layers.1.ffn", "FastGelu"),
     "scaling missing": change("layer.0.attention.self.query.weight", lambda weight: weight * np.sqrt(8)),
 }
