@@ -15,6 +15,7 @@ from compressbert.cli.options import (
     Model,
     Output,
     Overwrite,
+    Seeds,
     Set,
     Validation,
 )
@@ -49,6 +50,7 @@ def compress_command(kind: Kind) -> Callable[..., int]:
         data: Data = None,
         validation: Validation = None,
         columns: ColumnNames = None,
+        seeds: Seeds = None,
         overrides: Set = None,
         output: Output = None,
         overwrite: Overwrite = False,
@@ -60,7 +62,7 @@ def compress_command(kind: Kind) -> Callable[..., int]:
         from compressbert.results.record import StepResult
 
         options = model_options(
-            model=model, method=method, data=data, validation=validation, columns=columns, output=output,
+            model=model, method=method, data=data, validation=validation, columns=columns, seeds=seeds, output=output,
             split="validation" if kind == "quantize" else "train",
         )  # fmt: skip
         document = read_document(config, overrides, options)

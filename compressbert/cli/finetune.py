@@ -11,6 +11,7 @@ from compressbert.cli.options import (
     Model,
     Output,
     Overwrite,
+    Seeds,
     Set,
     Validation,
 )
@@ -24,6 +25,7 @@ def finetune(
     data: Data = None,
     validation: Validation = None,
     columns: ColumnNames = None,
+    seeds: Seeds = None,
     overrides: Set = None,
     output: Output = None,
     overwrite: Overwrite = False,
@@ -38,7 +40,9 @@ def finetune(
     from compressbert.config.schema import FinetuneConfig
     from compressbert.results.record import StepResult
 
-    options = model_options(model=model, data=data, validation=validation, columns=columns, output=output)
+    options = model_options(
+        model=model, data=data, validation=validation, columns=columns, seeds=seeds, output=output
+    )
     document = read_document(config, overrides, options)
     settings = settings_of(document, "finetune", FinetuneConfig, needs_output=True)
 

@@ -54,6 +54,7 @@ def model_options(
     data: str | None = None,
     validation: str | None = None,
     columns: str | None = None,
+    seeds: int | None = None,
     output: str | None = None,
     split: Split = "train",
 ) -> dict[str, tuple[str, Any]]:
@@ -63,6 +64,7 @@ def model_options(
         "--method": ("method.name", method),
         "--data": (f"data.{split}" if data is None or _is_file(data) else "data.hub", data),
         "--validation": ("data.validation", validation),
+        "--seeds": ("seeds", seeds),
         "--output": ("output", output),
     }
     for name, column in _columns(columns).items():

@@ -57,6 +57,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done
 Junit = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the gates as JUnit XML, one case each.")
 ]
+Baseline = Annotated[
+    str | None,
+    typer.Option("--baseline", metavar="DIR_OR_ONNX", help="Compare with this folder or .onnx file."),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Do the work N times, with a seed each; the first one's model is kept."),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Model folder, export folder or .onnx file.")]
 
 _COMMON: dict[str, tuple[Any, str, str]] = {

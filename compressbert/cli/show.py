@@ -12,7 +12,7 @@ from rich.text import Text
 
 from compressbert.cli.console import duration
 from compressbert.report.figures import in_percent
-from compressbert.results.record import MetricResult, ModelFacts, StepResult
+from compressbert.results.record import MetricResult, ModelFacts, SeedSummary, StepResult
 
 
 def settings_yaml(settings: BaseModel) -> str:
@@ -34,7 +34,10 @@ def step_tables(result: StepResult, output: str | None) -> list[RenderableType]:
     """What one step left: quality, size, and where it was written."""
     rows = table()
     for name, metric in result.quality.items():
-        rows.add_row(name, metric_text(name, metric))
+        if "[" not in name:  # those of single labels are `evaluate`'s
+            rows.add_row(name, metric_text(name, metric))
+    if result.seeds is not None:
+        rows.add_row("seeds", seeds_text(result.primary_metric or "", result.seeds))
     if result.model is not None:
         _add_model(rows, result.model)
     rows.add_row("time", duration(result.seconds))
@@ -48,6 +51,16 @@ def metric_text(name: str, metric: MetricResult) -> str:
     scale, unit, digits = (100, " %", 2) if in_percent(name) else (1, "", 4)
     value, low, high = (f"{scale * number:.{digits}f}" for number in (metric.value, metric.low, metric.high))
     return f"{value}{unit} [{low}, {high}] ({metric.examples:,} examples)"
+
+
+def seeds_text(name: str, found: SeedSummary) -> str:
+    """``accuracy 89.02 ± 0.31 % over 3 seeds [87.9, 90.1]``."""
+    scale, unit, digits = (100, " %", 2) if in_percent(name) else (1, "", 4)
+    mean, sd, low, high = (
+        f"{scale * number:.{digits}f}"
+        for number in (found.mean, found.sd, found.interval.low, found.interval.high)
+    )
+    return f"{name} {mean} ± {sd}{unit} over {len(found.values)} seeds [{low}, {high}]"
 
 
 def _add_model(rows: Table, model: ModelFacts) -> None:

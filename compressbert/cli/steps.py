@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compressbert.cli.console import Screen
 from compressbert.config.schema import StepConfig
 from compressbert.results.record import StepResult
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Extra = Callable[[StepResult], "Sequence[RenderableType]"]
 
 
 def perform(
@@ -18,8 +24,9 @@ def perform(
     *,
     dry_run: bool,
     overwrite: bool,
+    extra: Extra | None = None,
 ) -> int:
-    """Do one step and show its record; with ``dry_run`` only show what would be done.
+    """Do one step and show its record, ``extra`` parts of it last; with ``dry_run`` only show what would be done.
 
     Raises:
         ConfigError: The output folder cannot be written (checked before any work).
@@ -36,7 +43,11 @@ def perform(
     if screen.verbose:
         note(settings_yaml(settings).rstrip())
     result = work()
-    screen.show(result.model_dump(mode="json"), *step_tables(result, settings.output))
+    screen.show(
+        result.model_dump(mode="json"),
+        *step_tables(result, settings.output),
+        *(extra(result) if extra else ()),
+    )
     return 0
 
 

@@ -24,6 +24,7 @@ from compressbert.config.kinds import (
 from compressbert.config.sections import (
     BenchmarkSettings,
     Columns,
+    ComparisonSettings,
     DataConfig,
     DataOverrides,
     ExportConfig,
@@ -33,6 +34,7 @@ from compressbert.config.sections import (
     ModelSource,
     ReportConfig,
     Seed,
+    Seeds,
     TrainConfig,
     TrainOverrides,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "BenchmarkConfig",
     "BenchmarkSettings",
     "Columns",
+    "ComparisonSettings",
     "CompressConfig",
     "DataConfig",
     "DataOverrides",
@@ -63,6 +66,7 @@ __all__ = [
     "Positive",
     "ReportConfig",
     "Seed",
+    "Seeds",
     "Settings",
     "StepConfig",
     "TagScheme",
@@ -81,7 +85,16 @@ class StepConfig(Settings):
     output: str | None = Field(None, description="Folder to write; must not exist or be empty.")
 
 
-class FinetuneConfig(StepConfig):
+class TrainingStepConfig(StepConfig):
+    """What the commands that train share."""
+
+    seeds: Seeds = Field(
+        1,
+        description="Do the work this often, with the seeds seed, seed + 1, …; the first one's model is kept.",
+    )
+
+
+class FinetuneConfig(TrainingStepConfig):
     """Settings of `finetune`."""
 
     model: ModelSource = Field(description="The model to start from.")
@@ -89,7 +102,7 @@ class FinetuneConfig(StepConfig):
     train: TrainConfig = Field(default_factory=TrainConfig, description="How it is trained.")
 
 
-class CompressConfig(StepConfig):
+class CompressConfig(TrainingStepConfig):
     """Settings of `distill`, `prune` and `quantize`. For distill, ``model`` is the teacher."""
 
     model: ModelSource = Field(description="The model to compress; for distill, the teacher.")
@@ -113,11 +126,14 @@ class ExportStepConfig(StepConfig):
     )
 
 
-class EvaluateConfig(StepConfig):
+class EvaluateConfig(StepConfig, ComparisonSettings):
     """Settings of `evaluate`. The model may be a folder or an .onnx file."""
 
     model: ModelSource = Field(description="A model folder, an export folder or an .onnx file.")
     data: DataConfig = Field(description="What it is scored on.")
+    baseline: ModelSource | None = Field(
+        None, description="What the model is compared with: a folder or an .onnx file."
+    )
 
 
 class BenchmarkConfig(StepConfig):
@@ -138,6 +154,7 @@ class PipelineConfig(Settings):
     data: DataConfig = Field(description="The data of every step.")
     train: TrainOverrides = Field(default_factory=dict, description="Training settings for every step.")
     seed: Seed = Field(0, description="Seed of everything random.")
+    seeds: Seeds = Field(1, description="How often every step that trains is done, with a seed each.")
     steps: tuple[dict[str, dict[str, Any] | None], ...] = Field(
         min_length=1, description="The steps in order, each as KIND: {settings}."
     )

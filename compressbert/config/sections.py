@@ -21,6 +21,7 @@ from compressbert.config.kinds import (
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seeds = Annotated[int, Field(ge=1, le=100)]
 
 
 class ModelSource(Settings):
@@ -250,16 +251,23 @@ class Gates(Settings):
     )
 
 
-class ReportConfig(Settings):
+class ComparisonSettings(Settings):
+    """How a candidate is compared with its baseline."""
+
+    slices: tuple[str, ...] = Field(
+        ("label", "length"), description="What to slice the validation rows by: label, length, or columns."
+    )
+    margin: Annotated[float, Field(gt=0)] = Field(
+        0.01,
+        description="Margin of the non-inferiority statement, in metric points (0.01 = 1 point); of an error "
+        "or a perplexity, a fraction of the baseline's.",
+    )
+
+
+class ReportConfig(ComparisonSettings):
     """How a pipeline is reported."""
 
     baseline: str | None = Field(
         None, description="The step others are compared with; default: finetune, else the input."
     )
     title: str | None = Field(None, description="Heading of the report.")
-    slices: tuple[str, ...] = Field(
-        ("label", "length"), description="What to slice the validation rows by: label, length, or columns."
-    )
-    margin: Annotated[float, Field(gt=0)] = Field(
-        0.01, description="Margin of the non-inferiority statement, in metric points (0.01 = 1 point)."
-    )

@@ -15,6 +15,7 @@ from compressbert.config.sections import (
     ExportConfig,
     MethodSettings,
     Seed,
+    Seeds,
     TrainOverrides,
 )
 from compressbert.errors import ConfigError
@@ -38,6 +39,7 @@ class FinetuneStep(_Step):
     data: DataOverrides = Field(default_factory=dict, description="Data settings over the pipeline's.")
     train: TrainOverrides = Field(default_factory=dict, description="Training settings over the pipeline's.")
     seed: Seed | None = Field(None, description="Seed of this step; default: the pipeline's.")
+    seeds: Seeds | None = Field(None, description="How often this step is done; default: the pipeline's.")
 
 
 class CompressStep(FinetuneStep):
@@ -75,6 +77,7 @@ class PipelineStep(Settings):
     data: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     seed: int | None = None
+    seeds: int | None = None
     teacher: str | None = None
     export: ExportConfig | None = None
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressbert.errors import InputError
-from compressbert.measure.quality import Quality, decided
+from compressbert.measure.quality import Quality, decided, right_rows
 from compressbert.measure.statistics import (
     Floats,
     mcnemar_exact,
@@ -52,18 +52,21 @@ def compare(
     judged = primary(task)
     drop, retained = losses[judged.name]
     old, new = decided(baseline, task), decided(candidate, task)
-    flips = p = None
+    flips = p = wrong = right = None
     if old is not None and new is not None:
         changed = (old != new).reshape(len(old), -1).any(axis=1)
         flips = tuple(int(row) for row in np.flatnonzero(changed))
-        if task.kind == "sequence-classification":
-            p = mcnemar_exact(old == labels, new == labels)
+        was, now = right_rows(baseline, old), right_rows(candidate, new)
+        wrong, right = int((was & ~now).sum()), int((now & ~was).sum())
+        p = mcnemar_exact(was, now) if task.kind == "sequence-classification" else None
     return Comparison(
         metric=judged.name,
         retained=retained,
         drop=drop,
         drops={name: lost for name, (lost, _) in losses.items()},
         flips=flips,
+        newly_wrong=wrong,
+        newly_right=right,
         mcnemar_p=p,
         noninferiority=noninferiority(judged, drop, retained, margin),
     )

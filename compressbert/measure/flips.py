@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressbert.errors import InputError
-from compressbert.measure.quality import Logits, Quality, decided
+from compressbert.measure.quality import Logits, Quality, decided, right_rows
 from compressbert.results.record import Comparison, Flip
 from compressbert.tasks.base import Task
 
@@ -59,7 +59,7 @@ def flips(
     if old is None or new is None or comparison.flips is None:
         raise InputError(f"A {task.kind} task has no labels that could flip.")
     before, after = sureness(baseline, task), sureness(candidate, task)
-    was, now = _right(baseline, old, labels), _right(candidate, new, labels)
+    was, now = right_rows(baseline, old), right_rows(candidate, new)
     rank = np.where(now, 2, np.where(was, 0, 1))
     for row in sorted(comparison.flips, key=lambda row: (rank[row], -after[row], row)):
         shown: Mapping[str, Any] = split.rows[row]
@@ -73,14 +73,6 @@ def flips(
             baseline_margin=round(float(before[row]), 4),
             candidate_margin=round(float(after[row]), 4),
         )
-
-
-def _right(quality: Quality, chosen: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each row was decided right, (N,)."""
-    if quality.right is not None:
-        return np.asarray(quality.right, dtype=np.bool_)
-    same: NDArray[np.bool_] = chosen == labels.reshape(chosen.shape)
-    return np.asarray(same.reshape(len(chosen), -1).all(axis=1))
 
 
 def _truth(row: Mapping[str, Any], label: Any, names: Sequence[str]) -> str:

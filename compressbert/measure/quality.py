@@ -99,7 +99,9 @@ def quality_of(logits: Logits, labels: NDArray[Any], task: Task) -> Quality:
             (sums,) = resampled_sums(table, prior=prior_alone(metric, labels, task))
             shared[metric.statistics] = table.sum(axis=0), sums
         total, sums = shared[metric.statistics]
-        found = interval(float(metric.value(total)), metric.value(sums))
+        found = interval(float(metric.value(total)), metric.value(sums), centred=metric.noisy)
+        if metric.noisy:
+            found = found.model_copy(update={"low": max(found.low, 0.0)})
         results[metric.name] = MetricResult(
             **found.model_dump(), direction=metric.direction, examples=len(labels)
         )
@@ -127,6 +129,14 @@ def predictions(logits: Logits, task: Task) -> NDArray[Any] | None:
     if task.kind == "multi-label":
         return np.asarray(logits > 0, dtype=np.int64)
     return None
+
+
+def right_rows(quality: Quality, chosen: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each row was decided right, (N,), given what `decided` gives."""
+    if quality.right is not None:
+        return np.asarray(quality.right, dtype=np.bool_)
+    same: NDArray[np.bool_] = chosen == quality.labels.reshape(chosen.shape)
+    return np.asarray(same.reshape(len(chosen), -1).all(axis=1))
 
 
 def save_predictions(path: Path, quality: Quality) -> None:

@@ -34,6 +34,10 @@ _FEW_PATTERNS = 200  # up to here, drawing the weight of each pattern beats draw
 class SumMetric(Protocol):
     """The part of a metric a bootstrap needs."""
 
+    @property
+    def noisy(self) -> bool:
+        """Whether resamples lie above the value on average."""
+
     def value(self, sums: Floats, /) -> Floats:
         """Metric of sums (..., k), as (...)."""
 
@@ -49,6 +53,10 @@ class Prior:
 
     tables: tuple[Floats, ...]
     weights: Floats
+
+    def repeated(self, times: int) -> Prior:
+        """The same rows for several tables."""
+        return Prior(self.tables * times, self.weights)
 
 
 def resampled_sums(
@@ -85,10 +93,14 @@ def resampled_sums(
     return sums
 
 
-def interval(value: float, samples: ArrayLike, *, level: float = 0.95) -> Interval:
-    """``value`` with the percentile interval of its bootstrap ``samples``, widened to hold the value."""
+def interval(value: float, samples: ArrayLike, *, level: float = 0.95, centred: bool = False) -> Interval:
+    """``value`` with the percentile interval of its bootstrap ``samples``, widened to hold the value.
+
+    ``centred`` moves the samples so that their mean is the value (see `tasks/metrics.py`: noisy metrics).
+    """
     tail = 50.0 * (1.0 - level)
-    low, high = np.percentile(np.asarray(samples, dtype=np.float64), [tail, 100.0 - tail])
+    drawn = np.asarray(samples, dtype=np.float64)
+    low, high = np.percentile(drawn + (value - drawn.mean()) if centred else drawn, [tail, 100.0 - tail])
     return Interval(
         value=float(value), low=min(float(low), float(value)), high=max(float(high), float(value))
     )
@@ -105,7 +117,7 @@ def metric_interval(
     """A metric on all examples, statistics (N, k), with its 95 % interval."""
     table = np.asarray(statistics, dtype=np.float64)
     (sums,) = resampled_sums(table, prior=prior, resamples=resamples)
-    return interval(float(metric.value(table.sum(axis=0))), metric.value(sums))
+    return interval(float(metric.value(table.sum(axis=0))), metric.value(sums), centred=metric.noisy)
 
 
 def paired_bootstrap(
@@ -143,11 +155,11 @@ def paired_intervals(
     before, after = (
         metric.value(np.vstack([table.sum(axis=0), sums])) for table, sums in zip(tables, drawn, strict=True)
     )
-    difference = interval(after[0] - before[0], (after - before)[1:])
+    difference = interval(after[0] - before[0], (after - before)[1:], centred=metric.noisy)
     if not bool(np.all(before > 0)):
         return difference, None
     ratios = after / before
-    return difference, interval(ratios[0], ratios[1:])
+    return difference, interval(ratios[0], ratios[1:], centred=metric.noisy)
 
 
 def mcnemar_exact(baseline_correct: ArrayLike, candidate_correct: ArrayLike) -> float:

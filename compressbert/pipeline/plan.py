@@ -62,7 +62,7 @@ class PlannedStep:
         if len(present) < len(inputs):
             return None
         kind = self.kind if self.kind in ("finetune", "export") else "compress"
-        settings = self.config.model_dump(mode="json", include={"method", "train", "export", "seed"})
+        settings = self.config.model_dump(mode="json", include={"method", "train", "export", "seed", "seeds"})
         method_file = self.method.path if self.method else None
         return step_key(kind, settings, inputs=present, data=self.data, method_file=method_file)
 
@@ -165,12 +165,13 @@ def _resolve_step(
     data = DataConfig.model_validate(merged(config.data.model_dump(exclude_unset=True), step.data))
     train = merged(config.train, step.train)
     seed = config.seed if step.seed is None else step.seed
+    seeds = config.seeds if step.seeds is None else step.seeds
     shared: dict[str, Any] = {"model": model_of(source), "seed": seed, "output": str(place)}
     reads: tuple[str, ...] = (source,)
     settings: StepSettings
     method = None
     if step.kind == "finetune":
-        settings = FinetuneConfig(**shared, data=data, train=TrainConfig.model_validate(train))
+        settings = FinetuneConfig(**shared, seeds=seeds, data=data, train=TrainConfig.model_validate(train))
     elif step.method is None:
         settings = ExportStepConfig(**shared, export=step.export or ExportConfig())
         require_extras(settings.export)
@@ -179,7 +180,9 @@ def _resolve_step(
         teacher = model_of(step.teacher) if step.teacher else None
         if step.teacher is not None and (step.teacher == INPUT or step.teacher in folders):
             reads = (source, step.teacher)
-        settings = CompressConfig(**shared, data=data, train=train, method=step.method, teacher=teacher)
+        settings = CompressConfig(
+            **shared, seeds=seeds, data=data, train=train, method=step.method, teacher=teacher
+        )
     return PlannedStep(step.name, step.kind, place, settings, data, reads, method)
 
 

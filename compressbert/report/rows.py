@@ -92,6 +92,7 @@ def row_of(row: RowInput) -> ReportRow:
         folder=row.folder,
         quality={name: metric for name, metric in result.quality.items() if _finite(metric)},
         primary_metric=result.primary_metric,
+        seeds=result.seeds,
         training=result.training,
         parent=row.parent,
         speedup=timings.speedup if timings else None,

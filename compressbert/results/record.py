@@ -243,6 +243,8 @@ class Comparison(Record):
     flips: tuple[int, ...] | None = Field(
         description="Rows whose predicted labels differ; None where nothing is classified."
     )
+    newly_wrong: int | None = Field(None, description="Rows that only the baseline gets right.")
+    newly_right: int | None = Field(None, description="Rows that only the candidate gets right.")
     mcnemar_p: float | None = Field(None, description="Exact McNemar test; single-label classification only.")
     noninferiority: NonInferiority | None = None
     slices: tuple[Slice, ...] = ()

@@ -34,6 +34,8 @@ class Metric:
             instead of logits (`predictions.Predictions`).
         value: ``sums (..., k) -> (...,) float64``. Unchanged when all sums are multiplied by one number.
         decided: The statistics depend on the logits through the decision alone (which label, not how sure).
+        noisy: Noise of the examples only ever adds to it, and a resample adds more: its resamples are moved
+            back by what they lie above the value on average.
         bounded: The metric lies in [-1, 1], so that a loss in points means something. Losses of others are
             judged relative to the baseline.
     """
@@ -43,6 +45,7 @@ class Metric:
     statistics: Callable[[Array, Array], Floats]
     value: Callable[[Floats], Floats]
     decided: bool = False
+    noisy: bool = False
     bounded: bool = True
 
     def __call__(self, logits: Array, labels: Array) -> float:
@@ -149,26 +152,33 @@ CALIBRATION_BINS = 15
 
 
 def _confidence_gaps(logits: Array, labels: Array) -> Floats:
-    """(N, bins + 1): confidence minus right (1 or 0) in the bin of the confidence, and 1.
+    """(N, 3 bins): confidence minus right (1 or 0), its square, and 1, each in the bin of the confidence.
 
     Bins are equally wide, over (0, 1]; confidence is the softmax of the decided label.
     """
     scores = logits.astype(np.float64)
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     confidence = scores.max(axis=1) / scores.sum(axis=1)
-    right = logits.argmax(axis=1) == labels
-    table = np.zeros((len(labels), CALIBRATION_BINS + 1))
+    gap = confidence - (logits.argmax(axis=1) == labels)
     place = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-    table[np.arange(len(labels)), place] = confidence - right
-    table[:, -1] = 1.0
-    return table
+    one_hot = np.eye(CALIBRATION_BINS)[place]
+    return np.concatenate([gap[:, None] * one_hot, (gap**2)[:, None] * one_hot, one_hot], axis=1)
 
 
 def _calibration_error(sums: Floats) -> Floats:
-    return ratio(np.abs(sums[..., :-1]).sum(axis=-1), sums[..., -1])
+    """Mean over rows of their bin's distance between confidence and accuracy (Guo et al. 2017), less its noise.
+
+    The distance of a bin of few rows is never 0, however well calibrated the model is. So the variance of the
+    bin's mean is taken from its square first, as Kumar et al. (2019) do for the squared error.
+    """
+    gaps, squares, counts = np.split(np.asarray(sums, dtype=np.float64), 3, axis=-1)
+    noise = (squares - ratio(gaps**2, counts)) * ratio(counts, np.maximum(counts - 1, 1))
+    return ratio(np.sqrt(np.maximum(gaps**2 - noise, 0.0)).sum(axis=-1), counts.sum(axis=-1))
 
 
-CALIBRATION_ERROR = Metric("expected_calibration_error", "lower", _confidence_gaps, _calibration_error)
+CALIBRATION_ERROR = Metric(
+    "expected_calibration_error", "lower", _confidence_gaps, _calibration_error, noisy=True
+)
 
 
 # regression: logits (N, 1), labels (N,)

@@ -10,6 +10,15 @@ import pytest
 import yaml
 
 from compressbert.errors import InputError
+from compressbert.results.record import (
+    Comparison,
+    Flip,
+    Interval,
+    MetricResult,
+    NonInferiority,
+    SeedSummary,
+    Slice,
+)
 from tests.cli.support import Step, invoke, stand_in, step_result
 
 STEPS = "compressbert.pipeline.steps"
@@ -395,3 +404,85 @@ class TestMethodsAndSchema:
 
     def test_all_schemas_at_once(self) -> None:
         assert set(json.loads(invoke("schema").stdout)) == {*TestInitAndCheck.COMMANDS, "result", "report"}
+
+
+def test_seeds_and_a_baseline_are_handed_on(step: Step) -> None:
+    assert invoke("finetune", "--model", "m", "--data", "x.csv", "--seeds", 3, "-o", "o").exit_code == 0
+    assert invoke(*PRUNE, "--data", "x.csv", "--seeds", 2).exit_code == 0
+    assert invoke("evaluate", "--model", "m", "--baseline", "b.onnx", "--data", "x.csv").exit_code == 0
+    found = [call[0][-1] for call in step.calls]
+    assert (found[0].seeds, found[1].seeds, found[2].baseline.path) == (3, 2, "b.onnx")
+    result = invoke("finetune", "--model", "m", "--data", "x.csv", "--seeds", 0, "-o", "o")
+    assert result.exit_code == 2
+
+
+def test_a_comparison_in_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    quality = {
+        "accuracy": MetricResult(value=0.89, low=0.87, high=0.91, examples=872),
+        "precision[bad]": MetricResult(value=0.9, low=0.88, high=0.92, examples=872),
+        "recall[bad]": MetricResult(value=0.8, low=0.7, high=0.85, examples=872),
+    }
+    lost = Interval(value=0.01, low=-0.002, high=0.022)
+    comparison = Comparison(
+        metric="accuracy", retained=Interval(value=0.989, low=0.97, high=1.002), drop=lost,
+        drops={"accuracy": lost}, flips=(1, 2, 3), newly_wrong=2, newly_right=1, mcnemar_p=0.25,
+        noninferiority=NonInferiority(margin=0.01, answer="cannot-tell"),
+        slices=(
+            Slice(
+                name="label=bad", by="label", examples=400, baseline=0.9, candidate=0.8,
+                drop=Interval(value=0.1, low=0.05, high=0.15), p=0.002, worse=True,
+            ),
+        ),
+        worst_flips=(
+            Flip(
+                row=7, text="[bold]x", label="bad", baseline="bad", candidate="good", baseline_margin=0.5,
+                candidate_margin=2.25,
+            ),
+        ),
+    )  # fmt: skip
+    result = step_result().model_copy(update={"quality": quality, "comparison": comparison, "model": None})
+
+    def evaluate(settings: Any, *, overwrite: bool) -> Any:
+        return result
+
+    stand_in(monkeypatch, f"{STEPS}.evaluate", evaluate=evaluate)
+    arguments = ("evaluate", "--model", "m", "--baseline", "runs/teacher", "--data", "x.csv")
+    shown = [line.rstrip() for line in invoke(*arguments).stdout.splitlines()]
+    assert shown == [
+        "accuracy  89.00 % [87.00, 91.00] (872 examples)",
+        "time      12.3 s",
+        "",
+        "label             precision                recall",
+        "bad    90.00 [88.00, 92.00]  80.00 [70.00, 85.00]",
+        "",
+        "against runs/teacher",
+        "lost                        +1.00 [-0.20, +2.20] points of accuracy; less than 0 is a gain",
+        "retained                    98.90 [97.00, 100.20] %",
+        "no more than 1 point worse  cannot tell",
+        "flips                       3 of 872 rows: 2 newly wrong, 1 newly right (McNemar's p 0.250)",
+        "",
+        "metric    baseline            this model                  lost",
+        "accuracy     90.00  89.00 [87.00, 91.00]  +1.00 [-0.20, +2.20]",
+        "",
+        "slice      rows  baseline  this model                     lost      p",
+        "label=bad   400      90.0        80.0  +10.00 [+5.00, +15.00]  0.002  loses more than the rest",
+        "",
+        "row  label  baseline  this model  text",
+        "  7  bad    bad 0.5   good 2.2    [bold]x",
+    ]
+    printed = json.loads(invoke(*arguments, "--json").stdout)
+    assert printed == result.model_dump(mode="json")
+
+
+def test_seeds_in_the_terminal(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = SeedSummary(
+        seeds=(0, 1),
+        values=(0.9, 0.88),
+        mean=0.89,
+        sd=0.0141,
+        interval=Interval(value=0.89, low=0.7, high=0.99),
+    )
+    result = step_result().model_copy(update={"seeds": seeds})
+    stand_in(monkeypatch, f"{STEPS}.finetune", finetune=lambda settings, *, overwrite: result)
+    shown = invoke("finetune", "--model", "m", "--data", "x.csv", "--seeds", 2, "-o", "o").stdout
+    assert "seeds        accuracy 89.00 ± 1.41 % over 2 seeds [70.00, 99.00]" in shown

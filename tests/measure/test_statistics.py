@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 class Share:
     """sum of column 0 / sum of column 1."""
 
+    noisy = False
+
     def value(self, sums: Floats, /) -> Floats:
         return sums[..., 0] / sums[..., 1]
 

@@ -14,6 +14,7 @@ from compressbert.config.schema import (
     EvaluateConfig,
     ExportStepConfig,
     FinetuneConfig,
+    ModelSource,
 )
 from compressbert.errors import ConfigError, InputError
 from compressbert.pipeline.steps.benchmark import _named, benchmark
@@ -181,3 +182,45 @@ def test_report_of_step_folders_compares_their_predictions(place: Path) -> None:
 def test_report_refuses_a_folder_without_result(place: Path) -> None:
     with pytest.raises(InputError, match="no finished run or step"):
         report([place])
+
+
+def test_evaluate_against_a_baseline_tells_what_was_lost_and_lists_the_flips(place: Path) -> None:
+    rows = [{**row, "source": ["web", "print"][index % 2]} for index, row in enumerate(toy_rows(80, seed=1))]
+    write_rows(place / "validation.jsonl", rows)
+    other = save_tiny(place / "other", seed=9)
+    settings = evaluation(place, "model").model_copy(
+        update={
+            "baseline": ModelSource(path=str(other)),
+            "slices": ("label", "length", "source"),
+            "output": str(place / "ev"),
+        }
+    )
+    found = evaluate(settings)
+    before = evaluate(evaluation(place, "other")).quality["accuracy"].value
+    compared = found.comparison
+    assert compared is not None
+    assert compared.drop.value == pytest.approx(before - found.quality["accuracy"].value)
+    lines = [json.loads(line) for line in (place / "ev" / "flips.jsonl").read_text().splitlines()]
+    assert compared.flips is not None
+    assert {line["row"] for line in lines} == set(compared.flips)
+    assert [line["row"] for line in lines][:20] == [flip.row for flip in compared.worst_flips]
+    assert lines[0]["text"] == rows[lines[0]["row"]]["sentence"]
+    assert {part.by for part in compared.slices} == {"label", "length", "source"}
+    assert sum(part.examples for part in compared.slices if part.by == "source") == 80
+    assert evaluate(evaluation(place, "model")).comparison is None
+
+
+def test_a_column_that_is_not_there_and_a_model_of_other_labels_are_refused(place: Path) -> None:
+    against = {"baseline": ModelSource(path=str(place / "model"))}
+    settings = evaluation(place, "model").model_copy(update={**against, "slices": ("sentense",)})
+    with pytest.raises(ConfigError, match=r"no column 'sentense' \(did you mean 'sentence'\?\)"):
+        evaluate(settings)
+    save_tiny(place / "moods")
+    config = json.loads((place / "moods" / "config.json").read_text())
+    config |= {"id2label": {"0": "positive", "1": "negative"}, "label2id": {"positive": 0, "negative": 1}}
+    (place / "moods" / "config.json").write_text(json.dumps(config))
+    settings = evaluation(place, "model").model_copy(
+        update={"baseline": ModelSource(path=str(place / "moods"))}
+    )
+    with pytest.raises(InputError, match="label names differ"):
+        evaluate(settings)

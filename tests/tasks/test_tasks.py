@@ -9,7 +9,7 @@ import torch
 
 from compressbert.config.schema import DataConfig
 from compressbert.errors import ConfigError
-from compressbert.tasks.base import Task, task_for
+from compressbert.tasks.base import Task, primary, task_for
 
 
 def make(kind: str, names: tuple[str, ...] = ()) -> Task:
@@ -90,3 +90,25 @@ def test_masked_lm_without_a_masked_word_is_zero_with_a_gradient() -> None:
 def test_too_few_names_is_a_config_error(kind: str, names: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="label name"):
         make(kind, names)
+
+
+def test_the_metric_a_task_is_judged_by_can_be_chosen() -> None:
+    assert task_for(DataConfig(), ("a", "b")).primary_metric == "accuracy"
+    assert task_for(DataConfig(metric="f1"), ("a", "b")).primary_metric == "f1"
+    assert primary(task_for(DataConfig(metric="recall[b]"), ("a", "b"))).name == "recall[b]"
+    assert task_for(DataConfig(metric="mean_squared_error", task="regression"), ()).primary_metric == (
+        "mean_squared_error"
+    )
+    with pytest.raises(ConfigError, match=r"no metric 'mathews' \(did you mean 'matthews'\?\)"):
+        task_for(DataConfig(metric="mathews"), ("a", "b"))
+    with pytest.raises(ConfigError, match="a regression task has no metric 'f1'"):
+        task_for(DataConfig(metric="f1", task="regression"), ())
+
+
+@pytest.mark.parametrize(
+    ("hub", "metric"),
+    [("glue/cola", "matthews"), ("nyu-mll/glue/mrpc", "f1"), ("glue/qqp", "f1"), ("glue/sst2", "accuracy"),
+     ("someone/cola", "accuracy")],
+)  # fmt: skip
+def test_sets_of_glue_are_judged_as_glue_does(hub: str, metric: str) -> None:
+    assert task_for(DataConfig(hub=hub), ("a", "b")).primary_metric == metric

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressbert.config.schema import DataConfig, ModelSource, ReportConfig
+from compressbert.config.schema import ComparisonSettings, DataConfig, ModelSource
 from compressbert.data.read import column_values
 from compressbert.measure.comparison import compare
 from compressbert.measure.flips import WORST, flips, write_flips
@@ -25,7 +25,7 @@ def compare_folders(
     data: DataConfig,
     *,
     place: Path,
-    settings: ReportConfig | None = None,
+    settings: ComparisonSettings | None = None,
 ) -> dict[str, Comparison]:
     """Compare every folder's saved predictions with the baseline's.
 
@@ -46,7 +46,7 @@ def compare_folders(
         return {}
     inputs = read_inputs(data, ModelSource(path=str(folders[baseline])), needs=("validation",))
     before = load_predictions(files[baseline], inputs.task)
-    against = Baseline.of(before, inputs, folders[baseline], settings or ReportConfig())
+    against = Baseline.of(before, inputs, folders[baseline], settings or ComparisonSettings())
     found = {}
     for name, file in files.items():
         if name != baseline:
@@ -65,7 +65,7 @@ class Baseline:
     margin: float
 
     @staticmethod
-    def of(quality: Quality, inputs: Inputs, path: Path, settings: ReportConfig) -> Baseline:
+    def of(quality: Quality, inputs: Inputs, path: Path, settings: ComparisonSettings) -> Baseline:
         """Args: the baseline's quality, the data, its artefact (whose tokenizer tells lengths), settings.
 
         Raises:

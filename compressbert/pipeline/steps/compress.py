@@ -18,6 +18,8 @@ from compressbert.model.handle import Model
 from compressbert.pipeline.keys import model_fingerprint, step_key
 from compressbert.pipeline.steps.inputs import Inputs, SplitName, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, finish_model, output_folder
+from compressbert.pipeline.steps.seeds import need_validation, other_seeds
+from compressbert.progress import note
 from compressbert.results.record import StepResult
 from compressbert.results.store import step_folder
 
@@ -30,7 +32,7 @@ def train_settings(info: MethodInfo, given: dict[str, Any]) -> TrainConfig:
 def compress_key(kind: str, config: CompressConfig, *, parent: str, teacher: str | None) -> str:
     """Return the key of a compress step from the fingerprints of the models it reads. Imports no torch-heavy method."""
     info = find_method(config.method.name, kind)
-    settings = config.model_dump(mode="json", include={"method", "train", "seed"})
+    settings = config.model_dump(mode="json", include={"method", "train", "seed", "seeds"})
     inputs = [parent] if teacher is None else [parent, teacher]
     return step_key("compress", settings, inputs=inputs, data=config.data, method_file=info.path)
 
@@ -61,14 +63,31 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
     with step_folder(target, overwrite=overwrite, key=key) as step:
         inputs = _inputs(config, info, settings)
         model = _load(config.model, inputs)
-        run = _run(config, info, model, inputs, step.work)
-        torch.manual_seed(config.seed)
-        result: Model = module.compress(model, settings, run)
+
+        def made(seed: int, work: Path) -> tuple[Model, Run]:
+            run = _run(config.model_copy(update={"seed": seed}), info, model, inputs, work)
+            torch.manual_seed(seed)
+            return module.compress(model, settings, run), run
+
+        several = config.seeds > 1 and _draws(config, info, settings)
+        if several:
+            need_validation(config, inputs)
+        result, run = made(config.seed, step.work)
+        others = other_seeds(config, inputs, step.work, lambda *its: made(*its)[0]) if several else {}
         entry = {"method": info.name, "settings": settings.model_dump(mode="json"), "parent_sha256": parent}
         result.history.append(entry)
         outcome = Outcome(kind, config, config.model, parent, inputs, started, log=run.log, notes=run.notes)
+        outcome.other_seeds = others
         outcome.resolved = _resolved(config, info, settings)
         return finish_model(step, result, outcome)
+
+
+def _draws(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> bool:
+    """Whether a method has anything random in it: one that reads no training data does not."""
+    if "data" in settings.needs(info.needs):
+        return True
+    note(f"{info.name} trains nothing, so every seed would give the same model: seeds: {config.seeds} is one")
+    return False
 
 
 def _inputs(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> Inputs | None:

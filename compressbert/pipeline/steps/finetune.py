@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,11 +14,12 @@ from compressbert.methods.base import labels_of
 from compressbert.model.checkpoint import load
 from compressbert.model.handle import Model
 from compressbert.pipeline.keys import model_fingerprint, step_key
-from compressbert.pipeline.steps.inputs import read_inputs
+from compressbert.pipeline.steps.inputs import Inputs, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, finish_model, output_folder
+from compressbert.pipeline.steps.seeds import need_validation, other_seeds
 from compressbert.results.record import StepResult
 from compressbert.results.store import step_folder
-from compressbert.train.loop import fit
+from compressbert.train.loop import FitResult, fit
 
 
 def finetune(config: FinetuneConfig, *, overwrite: bool = False) -> StepResult:
@@ -33,32 +35,42 @@ def finetune(config: FinetuneConfig, *, overwrite: bool = False) -> StepResult:
     started = time.monotonic()
     target = output_folder(config)
     source = model_fingerprint(config.model.path, config.model.revision)
-    settings = config.model_dump(mode="json", include={"train", "seed"})
+    settings = config.model_dump(mode="json", include={"train", "seed", "seeds"})
     key = step_key("finetune", settings, inputs=[source], data=config.data)
     with step_folder(target, overwrite=overwrite, key=key) as step:
         inputs = read_inputs(config.data, config.model, needs=("train",), also=("validation",), new_head=True)
-        torch.manual_seed(config.seed)  # a new head is drawn from this seed
-        model = load(
-            config.model.path,
-            task=inputs.task.spec(),
-            revision=config.model.revision,
-            trust_remote_code=config.model.trust_remote_code,
-        )
-        task = inputs.task
-
-        def loss(student: Model, batch: Batch) -> dict[str, Tensor]:
-            return {"task": task.loss(student(**batch.inputs).logits, labels_of(batch))}
-
-        fitted = fit(
-            model,
-            inputs.required("train", model.tokenizer),
-            loss,
-            config.train,
-            task=task,
-            seed=config.seed,
-            work=step.work,
-            stage="finetune",
-            validation=inputs.encoded("validation", model.tokenizer),
+        need_validation(config, inputs)
+        model, fitted = _trained(config, inputs, config.seed, step.work)
+        others = other_seeds(
+            config, inputs, step.work, lambda seed, work: _trained(config, inputs, seed, work)[0]
         )
         outcome = Outcome("finetune", config, config.model, source, inputs, started, log=fitted.log)
+        outcome.other_seeds = others
         return finish_model(step, model, outcome)
+
+
+def _trained(config: FinetuneConfig, inputs: Inputs, seed: int, work: Path) -> tuple[Model, FitResult]:
+    torch.manual_seed(seed)  # a new head is drawn from this seed
+    model = load(
+        config.model.path,
+        task=inputs.task.spec(),
+        revision=config.model.revision,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+    task = inputs.task
+
+    def loss(student: Model, batch: Batch) -> dict[str, Tensor]:
+        return {"task": task.loss(student(**batch.inputs).logits, labels_of(batch))}
+
+    fitted = fit(
+        model,
+        inputs.required("train", model.tokenizer),
+        loss,
+        config.train,
+        task=task,
+        seed=seed,
+        work=work,
+        stage="finetune",
+        validation=inputs.encoded("validation", model.tokenizer),
+    )
+    return model, fitted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ from typing import Any
 
 from compressbert.config.schema import ModelSource, StepConfig
 from compressbert.errors import ConfigError
-from compressbert.measure.quality import Quality, evaluate, save_predictions
+from compressbert.measure.quality import Quality, evaluate, load_predictions, save_predictions
 from compressbert.measure.runners import open_runner
+from compressbert.measure.seeds import seed_summary
 from compressbert.model.checkpoint import load_tokenizer, save
 from compressbert.model.count import facts
 from compressbert.model.handle import Model
@@ -24,6 +26,7 @@ from compressbert.results.record import (
     ModelFacts,
     Parent,
     Portability,
+    SeedSummary,
     Sensitivity,
     StepResult,
 )
@@ -46,6 +49,7 @@ class Outcome:
     notes: Sequence[str] = ()
     portability: Portability | None = None
     sensitivity: Sensitivity | None = None
+    other_seeds: Mapping[int, Path] = field(default_factory=dict)  # seed to what its model predicted
     resolved: dict[str, Any] = field(default_factory=dict)  # the config with a method's defaults filled in
 
 
@@ -63,15 +67,20 @@ def output_folder(config: StepConfig) -> Path:
 
 
 def score(path: Path, inputs: Inputs | None, *, predictions: Path | None = None) -> Quality | None:
-    """Evaluate the artefact at ``path`` on the validation split; None without one.
+    """`scored`, or None without a validation split."""
+    if inputs is None or "validation" not in inputs.splits:
+        return None
+    return scored(path, inputs, predictions=predictions)
+
+
+def scored(path: Path, inputs: Inputs, *, predictions: Path | None = None) -> Quality:
+    """Evaluate the artefact at ``path`` on the validation split.
 
     Args:
         path: A model folder, an export folder or an .onnx file.
-        inputs: Task and data.
+        inputs: Task and data, the validation split among them.
         predictions: File to keep the logits in, so that a comparison need not run the model again.
     """
-    if inputs is None or "validation" not in inputs.splits:
-        return None
     encoded = inputs.required("validation", load_tokenizer(artefact_folder(path)))
     runner = open_runner(path)
     try:
@@ -94,6 +103,7 @@ def commit(step: StepFolder, outcome: Outcome, model: ModelFacts | None) -> Step
     """Score what lies in the step's folder, write its model card and commit its record."""
     quality = score(step.folder, outcome.inputs, predictions=step.folder / PREDICTIONS)
     config = outcome.resolved or outcome.config.model_dump(mode="json")
+    seeds = _seeds(step, outcome, quality) if quality is not None and outcome.other_seeds else None
     result = StepResult(
         step=step.target.name,
         command=outcome.command,
@@ -106,6 +116,7 @@ def commit(step: StepFolder, outcome: Outcome, model: ModelFacts | None) -> Step
         primary_metric=outcome.inputs.task.primary_metric if quality is not None and outcome.inputs else None,
         portability=outcome.portability,
         sensitivity=outcome.sensitivity,
+        seeds=seeds,
         training=tuple(dict(entry) for entry in outcome.log),
         notes=tuple(outcome.notes),
         environment=environment(),
@@ -145,3 +156,14 @@ def _data_facts(inputs: Inputs | None) -> DataFacts | None:
         rows={name: len(split.rows) for name, split in splits.items()},
         pairs=any("text_pair" in split.rows.column_names for split in splits.values()),
     )
+
+
+def _seeds(step: StepFolder, outcome: Outcome, quality: Quality) -> SeedSummary | None:
+    """Summarise the seeds, and keep what each predicted beside the model."""
+    if outcome.inputs is None:
+        return None
+    qualities = {outcome.config.seed: quality}
+    for seed, file in outcome.other_seeds.items():
+        shutil.copyfile(file, step.folder / file.name)
+        qualities[seed] = load_predictions(file, outcome.inputs.task)
+    return seed_summary(qualities, outcome.inputs.task)
