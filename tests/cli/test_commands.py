@@ -464,7 +464,7 @@ def test_a_comparison_in_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         "metric    baseline            this model                  lost",
         "accuracy     90.00  89.00 [87.00, 91.00]  +1.00 [-0.20, +2.20]",
         "",
-        "slice      rows  baseline  this model                     lost      p",
+        "slice      rows  baseline  this model                    lost      p",
         "label=bad   400      90.0        80.0  +10.00 [+5.00, +15.00]  0.002  loses more than the rest",
         "",
         "row  label  baseline  this model  text",
