@@ -10,6 +10,7 @@ from rich.text import Text
 
 from compressbert.cli.show import table
 from compressbert.report import figures
+from compressbert.report.runtimes import Winner, sentence
 from compressbert.results.measured import cell_name
 from compressbert.results.record import Conditions, Interval
 
@@ -19,6 +20,9 @@ _UNSTEADY = "~"
 def benchmark_tables(document: dict[str, Any]) -> list[RenderableType]:
     """The tables of `benchmark`'s JSON document."""
     parts: list[RenderableType] = [_latencies(document["rows"]), Text(), _costs(document["rows"])]
+    between = sentence([Winner(**winner) for winner in document["fastest"]])
+    if between:
+        parts += [Text(), Text(between)]
     if any(not cell["steady"] for row in document["rows"] for cell in row["latency"]):
         parts += [
             Text(),

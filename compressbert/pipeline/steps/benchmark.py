@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from compressbert.errors import InputError
 from compressbert.measure.latency import benchmark as time_candidates
 from compressbert.measure.size import bytes_on_disk
 from compressbert.pipeline.steps.inputs import validation_lengths, validation_texts
+from compressbert.report.runtimes import winners
 from compressbert.results.environment import environment, fingerprint
 from compressbert.results.measured import CandidateTimings
 from compressbert.results.record import SCHEMA_VERSION, Record
@@ -31,6 +32,7 @@ class BenchmarkResult:
             "machine": fingerprint(environment()),
             "conditions": _dumped(self.rows[0].conditions),
             "rows": [self._row(row) for row in self.rows],
+            "fastest": [asdict(winner) for winner in winners(self.rows)],
         }
 
     def _row(self, row: CandidateTimings) -> dict[str, Any]:
