@@ -10,6 +10,7 @@ from compressbert.cli.console import Screen
 from compressbert.cli.options import ColumnNames, Config, Data, DryRun, Model, Output, Overwrite, Set
 
 Format = Annotated[str | None, typer.Option("--format", metavar="F", help="onnx or openvino.")]
+Target = Annotated[str | None, typer.Option(metavar="T", help="Layout: any, transformers-js, tei or triton.")]
 Precision = Annotated[str | None, typer.Option(metavar="P", help="auto, fp32, int8 or both.")]
 
 
@@ -20,6 +21,7 @@ def export(
     model: Model = None,
     file_format: Format = None,
     precision: Precision = None,
+    target: Target = None,
     data: Data = None,
     columns: ColumnNames = None,
     overrides: Set = None,
@@ -38,6 +40,7 @@ def export(
 
     options = model_options(model=model, data=data, columns=columns, output=output)
     options["--format"] = ("export.format", file_format)
+    options["--target"] = ("export.target", target)
     options["--precision"] = ("export.precision", precision)
     document = read_document(config, overrides, options)
     settings = settings_of(document, "export", ExportStepConfig, needs_output=True)

@@ -158,6 +158,11 @@ class ExportConfig(Settings):
         "dynamic",
         description="Ranges of int8 activations: dynamic from each call, static from training rows beforehand.",
     )
+    target: Literal["any", "transformers-js", "tei", "triton"] = Field(
+        "any",
+        description="Whose layout to write. any is what onnxruntime, optimum and transformers.js look for; "
+        "tei is text-embeddings-inference.",
+    )
     calibration: Positive = Field(
         300, description="Training rows that static int8, and int8 OpenVINO export, take these ranges from."
     )

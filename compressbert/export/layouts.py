@@ -40,8 +40,8 @@ def tei_problems(folder: Path) -> list[str]:
     """What keeps text-embeddings-inference from serving a folder with its onnxruntime backend; empty if nothing does.
 
     It reads `model.onnx` or `onnx/model.onnx`, never another name, the fast tokenizer, and a few keys of
-    `config.json`. Classifiers need label names and an output ``logits``; embeddings an output it pools, and
-    `1_Pooling/config.json` unless the graph pools itself.
+    `config.json`. Classifiers need label names and an output ``logits``; embeddings an output of a known name and
+    `1_Pooling/config.json`, even if the graph pools itself.
     """
     file = next(
         (path for path in (folder / "model.onnx", folder / "onnx" / "model.onnx") if path.is_file()), None
@@ -80,8 +80,6 @@ def _tei_head_problems(folder: Path, outputs: Sequence[str]) -> list[str]:
         return problems if "logits" in outputs else [*problems, "a classifier's output must be called logits"]
     if not set(outputs) & set(_TEI_OUTPUTS):
         return [f"it serves classifiers and embeddings; the outputs are {', '.join(outputs)}"]
-    if "sentence_embedding" in outputs:
-        return []
     file = folder / "1_Pooling" / "config.json"
     if not file.is_file():
         return ["1_Pooling/config.json is missing; start it with --pooling mean or --pooling cls instead"]

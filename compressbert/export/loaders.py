@@ -48,12 +48,12 @@ class Answers:
     """What a loader gave.
 
     Attributes:
-        outputs: The main output for every batch.
+        outputs: Every output by its name, for every batch.
         tokens: Token ids of every text, if the loader brings a tokenizer.
         version: Of the loader.
     """
 
-    outputs: list[Array]
+    outputs: list[dict[str, Array]]
     tokens: list[list[int]] | None = None
     version: str = ""
 
@@ -117,9 +117,11 @@ def _read(file: Path) -> Answers:
     with safe_open(str(file), "np") as answers:
         names = sorted(answers.keys())
         version = (answers.metadata() or {}).get("version", "")
-        outputs = [answers.get_tensor(name) for name in names if not name.startswith("text.")]
+        outputs: dict[str, dict[str, Array]] = {}
+        for batch, _, output in (name.partition(".") for name in names if not name.startswith("text.")):
+            outputs.setdefault(batch, {})[output] = answers.get_tensor(f"{batch}.{output}")
         tokens = [answers.get_tensor(name).tolist() for name in names if name.startswith("text.")]
-    return Answers(outputs, tokens or None, version)
+    return Answers([outputs[batch] for batch in sorted(outputs)], tokens or None, version)
 
 
 def _python(script: str, package: str, environment: str) -> list[str]:
@@ -152,8 +154,12 @@ def _compressbert(folder: Path, batches: Sequence[Inputs], texts: Sequence[Text]
     answers = []
     for batch in batches:
         with torch.inference_mode():
-            found = model(**{name: torch.from_numpy(batch[name]) for name in given if name in accepted})
-        answers.append((found.logits if "logits" in found else found[0]).float().numpy())
+            found = model.network(
+                **{name: torch.from_numpy(batch[name]) for name in given if name in accepted}
+            )
+        answers.append(
+            {name: value.float().numpy() for name, value in found.items() if isinstance(value, torch.Tensor)}
+        )
     return Answers(answers, [list(model.tokenizer(*text)["input_ids"]) for text in texts])
 
 

@@ -72,3 +72,8 @@ ModelConfig: Any = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f
 def type_name(number: int) -> str:
     """Triton's name of a data type, such as ``TYPE_INT64``."""
     return f"TYPE_{_TYPES[number]}" if number < len(_TYPES) else str(number)
+
+
+def type_number(name: str) -> int:
+    """The number of a data type, such as that of ``TYPE_INT64``."""
+    return _TYPES.index(name.removeprefix("TYPE_"))

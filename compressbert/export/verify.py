@@ -8,24 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from compressbert.errors import InputError
 from compressbert.export import layouts, loaders
+from compressbert.export.agreement import agreement, odd_output, odd_tokens
 from compressbert.export.loaders import Answers, Failed, Loader, Text, home_of, read_config
 from compressbert.export.probes import Inputs, limits_from_config, probe_batches
 
-FP32_LIMIT = 1e-3  # largest |difference| / max(1, |value|) between loaders of one artefact
-# int8: a difference in a float's last bit now and then becomes a whole rounding step, which moves single rows far;
-# a wrong graph moves most. So the root mean square of the differences is judged, over that of the values.
-INT8_LIMIT = 0.25
-
 Status = Literal["ok", "failed", "absent", "unfit"]
-Array = NDArray[np.float32]
 
 # What tokenizers disagree on: case, accents, scripts without spaces, punctuation, unknown signs, pairs.
 TEXTS: tuple[Text, ...] = (
@@ -182,52 +175,12 @@ def _compare(tried: Sequence[Loader], path: Path, home: Path, label: str, *, int
         except Failed as reason:
             checks.append(LoaderCheck(name, "failed", None, str(reason)))
         else:
-            checks.append(_judge(name, batches, answers, first, tokens, int8=int8))
-            first = first or answers
+            problem = odd_output(answers) or odd_tokens(answers, tokens, TEXTS)
+            difference = None
+            if first is not None and not problem:
+                difference, problem = agreement(answers, first, batches, int8=int8)
+            elif not problem:
+                first = answers
+            status: Status = "failed" if problem else "ok"
+            checks.append(LoaderCheck(name, status, difference, problem or answers.version))
     return checks
-
-
-def _judge(
-    name: str,
-    batches: Sequence[Inputs],
-    answers: Answers,
-    first: Answers | None,
-    tokens: list[list[int]] | None,
-    *,
-    int8: bool,
-) -> LoaderCheck:
-    outputs = answers.outputs
-    if not all(np.isfinite(output).all() for output in outputs):
-        return LoaderCheck(name, "failed", None, "an output is not finite")
-    wrong = [
-        text
-        for text, ours, theirs in zip(TEXTS, answers.tokens or (), tokens or (), strict=False)
-        if ours != theirs
-    ]
-    if wrong:
-        return LoaderCheck(name, "failed", None, f"tokenizes {' + '.join(map(repr, wrong[0]))} differently")
-    if first is None:
-        return LoaderCheck(name, "ok", None, answers.version)
-    if [output.shape for output in outputs] != [output.shape for output in first.outputs]:
-        shapes = f"outputs of shape {outputs[0].shape}, not {first.outputs[0].shape}"
-        return LoaderCheck(name, "failed", None, shapes)
-    pairs = [_real_tokens(*each) for each in zip(batches, outputs, first.outputs, strict=True)]
-    ours, theirs = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
-    difference, limit = _difference(ours, theirs, int8=int8), INT8_LIMIT if int8 else FP32_LIMIT
-    if difference <= limit:
-        return LoaderCheck(name, "ok", difference, answers.version)
-    return LoaderCheck(name, "failed", difference, f"differs by more than {limit:g}")
-
-
-def _real_tokens(batch: Inputs, ours: Array, theirs: Array) -> tuple[Array, Array]:
-    """Outputs per token without padding, which is nobody's output; outputs per text as they are."""
-    if ours.ndim < 3:
-        return ours, theirs
-    real = batch["attention_mask"] == 1
-    return ours[real], theirs[real]
-
-
-def _difference(ours: Array, theirs: Array, *, int8: bool) -> float:
-    if int8:
-        return float(np.sqrt(np.square(ours - theirs).mean() / np.square(theirs).mean()))
-    return float((np.abs(ours - theirs) / np.maximum(1, np.abs(theirs))).max())

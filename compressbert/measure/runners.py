@@ -55,7 +55,9 @@ def onnx_file(path: Path) -> Path | None:
     if (path / "model.safetensors").exists() or (path / "model.safetensors.index.json").exists():
         return None
     named = [path / name for name in _PREFERRED if (path / name).is_file()]
-    found = named or sorted([*path.glob("onnx/*.onnx"), *path.glob("*.onnx")])
+    found = named or sorted(
+        [*path.glob("onnx/*.onnx"), *path.glob("*.onnx"), *path.glob("model_repository/*/1/*.onnx")]
+    )
     return found[0] if found else None
 
 
@@ -69,7 +71,10 @@ def openvino_file(path: Path) -> Path | None:
 def config_folder(path: Path) -> Path | None:
     """Folder with the artefact's `config.json` and tokenizer: its own, or the one above."""
     start = path if path.is_dir() else path.parent
-    return next((folder for folder in (start, start.parent) if (folder / "config.json").is_file()), None)
+    places = [start, start.parent]
+    if [folder.name for folder in start.parents[1:2]] == ["model_repository"]:  # Triton's layout
+        places += start.parents[2:3]
+    return next((folder for folder in places if (folder / "config.json").is_file()), None)
 
 
 def _limits(path: Path) -> Limits:

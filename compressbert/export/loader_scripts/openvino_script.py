@@ -13,7 +13,9 @@ def main(artefact: str, inputs: str, outputs: str) -> None:
     names = [port.get_any_name() for port in compiled.inputs]
     tensors, answers = load_file(inputs), {}
     for batch in sorted({key.split(".")[0] for key in tensors}):
-        answers[batch] = np.array(compiled({name: tensors[f"{batch}.{name}"] for name in names})[0])
+        found = compiled({name: tensors[f"{batch}.{name}"] for name in names})
+        for port, value in found.items():
+            answers[f"{batch}.{port.get_any_name()}"] = np.array(value)
     save_file(answers, outputs, metadata={"version": openvino.__version__.split("-")[0]})
 
 

@@ -24,7 +24,9 @@ def main(folder: str, inputs: str, outputs: str, name: str, path: str) -> None:
     for batch in sorted({key.split(".")[0] for key in tensors}):
         given = {key.split(".")[1]: value for key, value in tensors.items() if key.startswith(f"{batch}.")}
         found = model(**given)
-        answers[batch] = (found.logits if "logits" in found else found[0]).float().contiguous()
+        for key, value in found.items():
+            if isinstance(value, torch.Tensor):
+                answers[f"{batch}.{key}"] = value.float().contiguous()
     with safe_open(inputs, "pt") as file:
         texts = json.loads(file.metadata()["texts"])
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

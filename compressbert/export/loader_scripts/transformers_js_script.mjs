@@ -53,8 +53,9 @@ async function main(folder, inputs, outputs, className, dtype, modules) {
       if (key.startsWith(`${batch}.`)) given[key.split(".")[1]] = new Tensor("int64", data, shape);
     }
     const found = await model(given);
-    const output = found.logits ?? Object.values(found)[0];
-    answers[batch] = { shape: output.dims, data: output.data };
+    for (const [key, value] of Object.entries(found)) {
+      if (value instanceof Tensor) answers[`${batch}.${key}`] = { shape: value.dims, data: value.data };
+    }
   }
   const tokenizer = await AutoTokenizer.from_pretrained(name, { local_files_only: true });
   for (const [index, [text, pair]] of JSON.parse(metadata.texts).entries()) {

@@ -32,7 +32,9 @@ def main(folder: str, inputs: str, outputs: str, name: str, trust: str) -> None:
         given = {key.split(".")[1]: value for key, value in tensors.items() if key.startswith(f"{batch}.")}
         with torch.inference_mode():
             found = network(**{key: value for key, value in given.items() if key in accepted})
-        answers[batch] = (found.logits if "logits" in found else found[0]).float().contiguous()
+        for key, value in found.items():
+            if isinstance(value, torch.Tensor):
+                answers[f"{batch}.{key}"] = value.float().contiguous()
     with safe_open(inputs, "pt") as file:
         texts = json.loads(file.metadata()["texts"])
     for index, text in enumerate(texts):

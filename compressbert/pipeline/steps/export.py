@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from compressbert.config.extras import require_extras
 from compressbert.config.schema import DataConfig, ExportConfig, ExportStepConfig
 from compressbert.export.foreign import load_for_export
+from compressbert.export.targets import arrange, check_target
 from compressbert.export.variants import Formats, variant
 from compressbert.export.write import ExportFacts, export_onnx
 from compressbert.measure.quality import quality_of_predictions
@@ -22,7 +24,7 @@ from compressbert.pipeline.steps.formats import choose_formats
 from compressbert.pipeline.steps.inputs import Inputs, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, commit, output_folder
 from compressbert.results.record import ModelFacts, Portability, StepResult
-from compressbert.results.store import step_folder
+from compressbert.results.store import StepFolder, step_folder
 from compressbert.train.predict import collect
 
 
@@ -45,6 +47,7 @@ def export(
         WorkError: The file's outputs differ from PyTorch's; nothing is kept.
     """
     started = time.monotonic()
+    check_target(config.export)
     require_extras(config.export)
     data = data or config.data
     target = output_folder(config)
@@ -60,7 +63,7 @@ def export(
             trust_remote_code=config.model.trust_remote_code,
         )
         formats, sensitivity = choose_formats(model, config.export, data, inputs)
-        exported = _write(model, step.folder, config.export, data, formats)
+        exported = _write(model, step, config.export, data, formats)
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)
         outcome.sensitivity = sensitivity
         outcome.portability = _portability(exported.portability, model, config.export, formats, inputs)
@@ -69,17 +72,19 @@ def export(
 
 
 def _write(
-    model: Model, folder: Path, settings: ExportConfig, data: DataConfig | None, formats: Formats
+    model: Model, step: StepFolder, settings: ExportConfig, data: DataConfig | None, formats: Formats
 ) -> ExportFacts:
     if settings.format == "onnx":
-        return export_onnx(model, folder, settings, formats=formats)
+        exported = export_onnx(model, step.folder, settings, formats=formats)
+        moved = arrange(step.folder, model, settings, name=step.target.name)
+        return replace(exported, files={name: moved.get(file, file) for name, file in exported.files.items()})
     from compressbert.export.openvino import export_openvino, refuse
 
     refuse(model)
     texts = None
     if settings.precision in ("int8", "both"):
         texts = calibration_batches(data, model.tokenizer, settings.calibration)
-    return export_openvino(model, folder, settings, texts)
+    return export_openvino(model, step.folder, settings, texts)
 
 
 def _portability(
