@@ -146,6 +146,11 @@ class ExportConfig(Settings):
     format: Literal["onnx", "openvino"] = Field(
         "onnx", description="The file format; openvino needs the extra of that name."
     )
+    target: Literal["any", "transformers-js", "tei", "triton"] = Field(
+        "any",
+        description="Whose layout to write. any is what onnxruntime, optimum and transformers.js look for; "
+        "tei is text-embeddings-inference.",
+    )
     precision: Literal["auto", "fp32", "int8", "both"] = Field(
         "auto",
         description="auto: int8 for an int8 model, else fp32. int8 and both quantize an fp32 model.",
@@ -157,11 +162,6 @@ class ExportConfig(Settings):
     activations: Literal["dynamic", "static"] = Field(
         "dynamic",
         description="Ranges of int8 activations: dynamic from each call, static from training rows beforehand.",
-    )
-    target: Literal["any", "transformers-js", "tei", "triton"] = Field(
-        "any",
-        description="Whose layout to write. any is what onnxruntime, optimum and transformers.js look for; "
-        "tei is text-embeddings-inference.",
     )
     calibration: Positive = Field(
         300, description="Training rows that static int8, and int8 OpenVINO export, take these ranges from."
