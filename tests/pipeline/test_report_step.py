@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compressbert.config.schema import DataConfig
 from compressbert.errors import ConfigError, InputError
-from compressbert.measure.quality import save_predictions
+from compressbert.measure.quality import quality_of, save_predictions
 from compressbert.pipeline.steps.outcome import PREDICTIONS
 from compressbert.pipeline.steps.report import check_regression, report
 from compressbert.report.write import write_report
 from compressbert.results.record import Interval, MetricResult, Report, StepResult
 from compressbert.results.store import RESULT_NAME
+from compressbert.tasks.base import task_for
 from tests.cli.support import invoke
 from tests.report.examples import ENVIRONMENT, against_baseline, example, row
 
@@ -35,6 +37,12 @@ def quality(wrong: int) -> dict[str, MetricResult]:
     return {"accuracy": MetricResult(value=value, low=value - 0.03, high=value + 0.03, examples=ROWS)}
 
 
+def predict(folder: Path, answers: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> None:
+    """Leave predictions in a step folder."""
+    task = task_for(DataConfig.model_validate(DATA), ["no", "yes"])
+    save_predictions(folder / PREDICTIONS, quality_of(answers, labels, task))
+
+
 def step(folder: Path, wrong: int, **more: Any) -> Path:
     """A step folder that predicted ``wrong`` rows wrongly."""
     folder.mkdir(parents=True)
@@ -43,7 +51,7 @@ def step(folder: Path, wrong: int, **more: Any) -> Path:
         quality=quality(wrong), primary_metric="accuracy", environment=ENVIRONMENT, seconds=1.0, files={}, **more,
     )  # fmt: skip
     (folder / RESULT_NAME).write_text(result.model_dump_json())
-    save_predictions(folder / PREDICTIONS, logits(wrong), LABELS)
+    predict(folder, logits(wrong), LABELS)
     return folder
 
 
@@ -159,7 +167,7 @@ def test_what_is_no_report_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"broken\.json is not a report: \w+"):
         check_regression(whole, broken)
     other = step(tmp_path / "other", 3)
-    save_predictions(other / PREDICTIONS, logits(3)[:-1], LABELS[:-1])
+    predict(other, logits(3)[:-1], LABELS[:-1])
     with pytest.raises(InputError, match="different rows"):
         report([alone, other])
     with pytest.raises(ConfigError, match="no folder"):
