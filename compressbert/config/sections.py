@@ -151,9 +151,13 @@ class ExportConfig(Settings):
         description="Whose layout to write. any is what onnxruntime, optimum and transformers.js look for; "
         "tei is text-embeddings-inference.",
     )
-    precision: Literal["auto", "fp32", "int8", "both"] = Field(
+    precision: Literal["auto", "fp32", "int8", "both", "int4", "int8-weight-only"] = Field(
         "auto",
-        description="auto: int8 for an int8 model, else fp32. int8 and both quantize an fp32 model.",
+        description="auto: int8 for an int8 model, else fp32. int8 and both quantize an fp32 model; int4 and "
+        "int8-weight-only store weights in blocks of few bits and compute in fp32: for size, not for speed.",
+    )
+    embeddings: Literal["auto", "fp32", "int8", "int4"] = Field(
+        "auto", description="The word table of a quantized file; auto: as its weights, int4 or int8."
     )
     portable: bool = Field(
         True,

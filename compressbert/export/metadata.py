@@ -8,6 +8,9 @@ from typing import Any
 from compressbert.export.graph import OLDEST_ONNXRUNTIME
 from compressbert.model.handle import Model
 
+LOW_BIT = ("int4", "int8-weight-only")
+OLDEST_LOW_BIT = "1.22"  # the first with packed tables of 4 bits; newer than any operator set needs
+
 
 def metadata_of(model: Model, *, precision: str, opset: int, known_family: bool = True) -> dict[str, str]:
     """Key to value for the file's ``metadata_props``; lists and mappings are JSON. No times, no places.
@@ -20,7 +23,7 @@ def metadata_of(model: Model, *, precision: str, opset: int, known_family: bool 
     facts: dict[str, Any] = {
         "precision": precision,
         "model_type": config.model_type,
-        "oldest_onnxruntime": OLDEST_ONNXRUNTIME[opset],
+        "oldest_onnxruntime": OLDEST_LOW_BIT if precision in LOW_BIT else OLDEST_ONNXRUNTIME[opset],
         "lineage": model.history,
     }
     if type(model.network).__name__.endswith("Classification"):

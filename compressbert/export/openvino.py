@@ -33,7 +33,8 @@ from compressbert.export.folder import staging, write_companions
 from compressbert.export.metadata import metadata_of
 from compressbert.export.parity import Parity
 from compressbert.export.probes import Inputs, limits_from_config, limits_of, probe_batches
-from compressbert.export.write import ExportFacts, Precision
+from compressbert.export.variants import Precision
+from compressbert.export.write import ExportFacts
 from compressbert.model.families import is_known
 from compressbert.model.handle import Model
 

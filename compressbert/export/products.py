@@ -14,6 +14,7 @@ from torch import nn
 
 from compressbert.export.graph import MICROSOFT, GraphBuilder, to_array
 from compressbert.nn.int8 import Int8Embedding, Int8Linear
+from compressbert.nn.lowbit import LowBitEmbedding, LowBitLinear, pack
 
 # Activations of transformers by name, as the one kernel that computes them: operator, domain, attributes.
 ACTIVATIONS: dict[str, tuple[str, str, dict[str, float]]] = {
@@ -31,10 +32,15 @@ ACTIVATIONS: dict[str, tuple[str, str, dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """A stored embedding table: its rows, and for int8 rows their scales (rows, 1)."""
+    """A stored embedding table: its rows, and for int8 rows their scales (rows, 1).
+
+    With ``block`` rows are packed codes of ``bits``, each block of columns with its scale: (rows, blocks).
+    """
 
     weight: str
     scale: str | None = None
+    bits: int = 8
+    block: int | None = None
 
 
 class Emitter:
@@ -56,6 +62,8 @@ class Emitter:
         """
         if isinstance(module, Int8Linear):
             return self._integer_dense(x, module, name, scale)
+        if isinstance(module, LowBitLinear):
+            return self._low_bit_dense(x, module, name, scale)
         if not isinstance(module, nn.Linear):
             raise TypeError(f"{self.name_of(module)} is a {type(module).__name__}, not a Linear")
         path = self.name_of(module)
@@ -80,6 +88,18 @@ class Emitter:
             inputs.append(self.graph.constant(to_array(module.bias) * factor, f"{path}.bias"))
         return self.graph.node("MatMulIntegerToFloat", inputs, name, domain=MICROSOFT)
 
+    def _low_bit_dense(self, x: str, module: LowBitLinear, name: str, scale: float) -> str:
+        path, (_, _, block) = self.name_of(module), module.codes.shape
+        packed = self.graph.constant(to_array(pack(module.codes, module.bits)), f"{path}.weight")
+        factor = np.float32(scale)
+        scales = self.graph.constant(to_array(module.block_scale).ravel() * factor, f"{path}.scale")
+        inputs = [x, packed, scales]
+        if module.bias is not None:
+            bias = self.graph.constant(to_array(module.bias) * factor, f"{path}.bias")
+            inputs += ["", "", bias]  # no zero points: the middle code; no order of groups
+        sizes = {"K": module.in_features, "N": module.out_features, "bits": module.bits, "block_size": block}
+        return self.graph.node("MatMulNBits", inputs, name, domain=MICROSOFT, **sizes)
+
     def norm(self, x: str, module: nn.LayerNorm, name: str) -> str:
         """LayerNorm over the last axis."""
         path = self.name_of(module)
@@ -103,6 +123,13 @@ class Emitter:
         if isinstance(module, Int8Embedding):
             scale = self.graph.constant(to_array(module.scale)[:, None], f"{path}.scale")  # (rows, 1)
             return Table(self.graph.weight(module.matrix, f"{path}.weight"), scale)
+        if isinstance(module, LowBitEmbedding):
+            codes = pack(module.codes, module.bits).flatten(1)[
+                :, : -(-module.embedding_dim * module.bits // 8)
+            ]
+            scale = self.graph.constant(to_array(module.block_scale), f"{path}.scale")
+            packed = self.graph.constant(to_array(codes), f"{path}.weight")
+            return Table(packed, scale, module.bits, module.codes.shape[2])
         if not isinstance(module, nn.Embedding):
             raise TypeError(f"{path} is a {type(module).__name__}, not an Embedding")
         if added is not None:
@@ -114,6 +141,11 @@ class Emitter:
         """Rows of a table: ids of any shape (...) to (..., width)."""
         if table.scale is None:
             return self.graph.node("Gather", [table.weight, ids], name)
+        if table.block is not None:
+            return self.graph.node(
+                "GatherBlockQuantized", [table.weight, ids, table.scale], name, domain=MICROSOFT,
+                bits=table.bits, block_size=table.block, gather_axis=0, quantize_axis=1,
+            )  # fmt: skip
         values = self.graph.node("Gather", [table.weight, ids], f"{name}.int8")
         return self._dequantize(values, self.graph.node("Gather", [table.scale, ids], f"{name}.scale"), name)
 

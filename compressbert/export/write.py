@@ -20,15 +20,18 @@ from compressbert.export.parity import Parity, check
 from compressbert.export.portable import explain
 from compressbert.export.products import Emitter
 from compressbert.export.save import save
-from compressbert.export.variants import Formats
+from compressbert.export.variants import Formats, Precision, stored_precision
 from compressbert.export.variants import variant as variant_of
 from compressbert.model.handle import Model
 from compressbert.progress import note
 from compressbert.results.record import Portability
 
-Precision = Literal["fp32", "int8"]
-
-FILES: dict[Precision, str] = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+FILES: dict[Precision, str] = {
+    "fp32": "onnx/model.onnx",
+    "int8": "onnx/model_quantized.onnx",
+    "int4": "onnx/model_q4.onnx",
+    "int8-weight-only": "onnx/model_int8.onnx",
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def build(model: Model, settings: ExportConfig) -> onnx.ModelProto:
         packed=settings.optimize,
     )
     outputs = heads.write_head(emit, head, encoded, width=model.width)
-    precision = "int8" if model.is_int8 else "fp32"
+    precision = stored_precision(model)
     return graph.finish(
         inputs=input_names(model),
         outputs=[(output.name, output.axes) for output in outputs],
@@ -136,18 +139,24 @@ def _refusal(model: Model) -> str:
 
 def _precisions(model: Model, settings: ExportConfig, *, traced: bool) -> tuple[Precision, ...]:
     wanted = settings.precision
-    if traced and (wanted in ("int8", "both") or model.is_int8):
+    if traced and (wanted not in ("auto", "fp32") or model.is_int8):
         raise ConfigError(
-            f"int8 export works for models that are written directly; {type(model.network).__name__} is not.",
+            f"Export with precision: {'int8' if wanted == 'auto' else wanted} works for models that are written "
+            f"directly; {type(model.network).__name__} is not.",
             hint="Set precision: fp32.",
         )
     if model.is_int8:
-        if wanted in ("fp32", "both"):
+        if wanted not in ("auto", "int8"):
             raise ConfigError(
                 f"This model holds int8 weights, so it cannot be exported with precision: {wanted}.",
                 hint="Set precision: int8, or export the model from before quantization.",
             )
+        if settings.embeddings != "auto":
+            raise ConfigError(
+                f"This model holds int8 weights, so embeddings: {settings.embeddings} cannot be chosen any more.",
+                hint="Leave embeddings out, or export the model from before quantization.",
+            )
         return ("int8",)
     if wanted == "both":
         return ("fp32", "int8")
-    return ("int8",) if wanted == "int8" else ("fp32",)
+    return ("fp32",) if wanted == "auto" else (wanted,)

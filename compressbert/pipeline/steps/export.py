@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compressbert.config.extras import require_extras
 from compressbert.config.schema import DataConfig, ExportConfig, ExportStepConfig
+from compressbert.errors import ConfigError
 from compressbert.export.foreign import load_for_export
 from compressbert.export.targets import arrange, check_target
 from compressbert.export.variants import Formats, variant
@@ -67,7 +68,7 @@ def export(
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)
         outcome.sensitivity = sensitivity
         outcome.portability = _portability(exported.portability, model, config.export, formats, inputs)
-        main = exported.files.get("int8") or exported.files["fp32"]
+        main = list(exported.files.values())[-1]
         return commit(step, outcome, _facts(model, main))
 
 
@@ -78,6 +79,11 @@ def _write(
         exported = export_onnx(model, step.folder, settings, formats=formats)
         moved = arrange(step.folder, model, settings, name=step.target.name)
         return replace(exported, files={name: moved.get(file, file) for name, file in exported.files.items()})
+    if settings.precision in ("int4", "int8-weight-only") or settings.embeddings != "auto":
+        raise ConfigError(
+            "precision: int4 and int8-weight-only, and embeddings, are about ONNX files.",
+            hint="Set export.precision to fp32, int8 or both for OpenVINO, and leave embeddings out.",
+        )
     from compressbert.export.openvino import export_openvino, refuse
 
     refuse(model)

@@ -43,7 +43,7 @@ def choose_formats(
 
 
 def _refuse(model: Model, settings: ExportConfig, *, static: bool) -> None:
-    int8 = model.is_int8 if settings.precision == "auto" else settings.precision != "fp32"
+    int8 = model.is_int8 if settings.precision == "auto" else settings.precision in ("int8", "both")
     if settings.format != "onnx" or not int8:
         raise ConfigError(
             "export.activations: static, sensitivity and max_quality_drop are about int8 products in an ONNX "
