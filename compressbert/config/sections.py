@@ -200,6 +200,9 @@ class BenchmarkSettings(Settings):
     sentences: Positive = Field(
         128, description="Sentences of the data's own lengths per round, one at a time."
     )
+    data_batch: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Also time so many texts of the data's own lengths in one padded batch."
+    )
     warmup: Positive = Field(
         20,
         description="Calls of a fresh process before its first timing, over all shapes; more until steady.",

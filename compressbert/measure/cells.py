@@ -22,7 +22,10 @@ _FEWEST_SENTENCES = 16
 
 @dataclass(frozen=True)
 class Cell:
-    """A shape to time: ``lengths`` in order; ``fixed`` is the length, or None for the data's own."""
+    """A shape to time: ``lengths`` in order; ``fixed`` is the length, or None for the data's own.
+
+    The data's own lengths are timed one by one where ``batch`` is 1, else all in one padded batch.
+    """
 
     batch: int
     fixed: int | None
@@ -33,9 +36,19 @@ class Cell:
         """The cell's key in reports."""
         return cell_name(self.batch, self.fixed)
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether every call takes another length."""
+        return self.fixed is None and self.batch == 1
+
+    @property
+    def padded(self) -> bool:
+        """Whether a call takes texts of all lengths at once."""
+        return self.fixed is None and self.batch > 1
+
     def sample(self, count: int) -> tuple[int, ...]:
-        """``count`` lengths that stand for the cell's."""
-        return typical_lengths(self.lengths, count)
+        """``count`` lengths that stand for the cell's; all where it is one batch."""
+        return self.lengths if self.padded else typical_lengths(self.lengths, count)
 
 
 @dataclass(frozen=True)
@@ -48,14 +61,14 @@ class Pace:
 
     def turns_of_lengths(self, shuffler: random.Random) -> list[tuple[int, ...]]:
         """The lengths of each turn: the cell's own, dealt in random order, or the fixed one."""
-        if self.cell.fixed is not None:
+        if not self.cell.one_by_one:
             return [self.cell.lengths] * self.turns
         dealt = shuffler.sample(self.cell.lengths, len(self.cell.lengths))
         return [tuple(dealt[turn :: self.turns]) for turn in range(self.turns)]
 
     def calls_of(self, candidate: str, lengths: Sequence[int]) -> int:
         """How many calls ``candidate`` makes in a turn over ``lengths``."""
-        return self.calls[candidate] * (1 if self.cell.fixed is not None else len(lengths))
+        return self.calls[candidate] * (len(lengths) if self.cell.one_by_one else 1)
 
 
 def typical_lengths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
@@ -82,6 +95,8 @@ def cells_to_time(
         cells = [cell for cell in cells if cell.name not in too_long]
     if lengths is not None and len(lengths):
         cut = np.minimum(np.asarray(lengths), longest) if longest is not None else lengths
+        if settings.data_batch is not None:
+            cells.append(Cell(settings.data_batch, None, typical_lengths(cut, settings.data_batch)))
         cells.append(Cell(1, None, typical_lengths(cut, settings.sentences)))
     if not cells:
         raise ConfigError(
@@ -96,7 +111,7 @@ def pace(cell: Cell, call_ms: Mapping[str, float]) -> Pace:
     All candidates run the same sentences, so for the data's own lengths the slowest one sets their number.
     """
     slowest = max(call_ms.values())
-    if cell.fixed is not None:
+    if not cell.one_by_one:
         turns = int(np.clip(ROUND_MS / slowest, 2, _TURNS))
         calls = {name: int(np.clip(ROUND_MS / turns / ms, 1, _MOST_CALLS)) for name, ms in call_ms.items()}
         return Pace(cell, turns, calls)

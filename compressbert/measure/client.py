@@ -89,14 +89,22 @@ class WorkerProcess:
             max_length=reply["max_length"],
         )
 
-    def warm_up(self, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> Warmth:
+    def warm_up(
+        self, *, batch: int, lengths: Sequence[int], calls: int, seed: int, padded: bool = False
+    ) -> Warmth:
         """Call at least ``calls`` times, and until calls take equally long."""
-        return Warmth(**self._ask(do="warm", batch=batch, lengths=list(lengths), calls=calls, seed=seed))
+        request = {"batch": batch, "lengths": list(lengths), "calls": calls, "seed": seed, "padded": padded}
+        return Warmth(**self._ask(do="warm", **request))
 
-    def time(self, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> Times:
-        """Times of each of ``calls`` calls, going through ``lengths`` in order again and again."""
-        reply = self._ask(do="time", batch=batch, lengths=list(lengths), calls=calls, seed=seed)
-        return Times(**reply)
+    def time(
+        self, *, batch: int, lengths: Sequence[int], calls: int, seed: int, padded: bool = False
+    ) -> Times:
+        """Times of each of ``calls`` calls, going through ``lengths`` in order again and again.
+
+        ``padded``: every call takes one batch with a text of each length instead.
+        """
+        request = {"batch": batch, "lengths": list(lengths), "calls": calls, "seed": seed, "padded": padded}
+        return Times(**self._ask(do="time", **request))
 
     def memory(self) -> Memory:
         """Largest resident sets of the worker so far."""

@@ -181,7 +181,7 @@ class Measurement:
         call_ms = {}
         for candidate, worker in running:
             warmth = worker.warm_up(
-                batch=cell.batch, lengths=cell.sample(share), calls=share, seed=self._seed
+                batch=cell.batch, lengths=cell.sample(share), calls=share, seed=self._seed, padded=cell.padded
             )
             call_ms[candidate.name] = warmth.core_ms
             if not warmth.steady:
@@ -191,7 +191,9 @@ class Measurement:
         for lengths in plan.turns_of_lengths(self._shuffler):
             for candidate, worker in self._shuffler.sample(running, len(running)):
                 calls = plan.calls_of(candidate.name, lengths)
-                times = worker.time(batch=cell.batch, lengths=lengths, calls=calls, seed=self._seed)
+                times = worker.time(
+                    batch=cell.batch, lengths=lengths, calls=calls, seed=self._seed, padded=cell.padded
+                )
                 found[candidate.name].append(times)
         for candidate, _ in running:
             candidate.rounds.setdefault(cell.name, []).append(Times.joined(found[candidate.name]))

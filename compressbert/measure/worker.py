@@ -6,10 +6,11 @@ prints goes to stderr, so that it cannot break the protocol. End of input ends t
     {"do": "load", "path": P, "threads": 1, "cores": [0] | null, "trust_remote_code": false}
         -> {"load_ms", "first_ms", "peak_rss_bytes", "runtime", "input_names", "vocab_size", "max_length"}
            first_ms: one text of 32 tokens, or of as many as the model takes, right after opening
-    {"do": "warm", "batch": 1, "lengths": [32], "calls": 20, "seed": 0}
+    {"do": "warm", "batch": 1, "lengths": [32], "calls": 20, "seed": 0, "padded": false}
         -> {"steady", "calls", "core_ms"}    at least so many calls, and until they take equally long
-    {"do": "time", "batch": 1, "lengths": [32], "calls": 50, "seed": 0}
-        -> {"elapsed": [ms of each call], "on_core": [...]}    goes through the lengths in order, again and again
+    {"do": "time", "batch": 1, "lengths": [32], "calls": 50, "seed": 0, "padded": false}
+        -> {"elapsed": [ms of each call], "on_core": [...]}    goes through the lengths in order, again and again;
+           padded: each call takes one batch with a text of each length
     {"do": "memory"} -> {"peak_rss_bytes", "run_rss_bytes"}
            the second since the artefact was open; null where the system cannot tell
     {"do": "quit"}   -> {}
@@ -43,14 +44,20 @@ _STEADY = 0.05  # two windows that differ by less are alike
 
 
 def random_inputs(
-    names: Sequence[str], batch: int, length: int, *, limits: Limits, seed: int
+    names: Sequence[str], lengths: Sequence[int], *, limits: Limits, seed: int
 ) -> dict[str, NDArray[np.int64]]:
-    """Inputs (batch, length) of random word pieces without padding, one int64 array for each of ``names``."""
+    """Inputs of random word pieces, one text of each length, padded on the right to the longest.
+
+    Returns:
+        One int64 array (texts, longest) for each of ``names``.
+    """
+    batch, length = len(lengths), max(lengths)
     top = min(limits.vocab_size or _LAST_ID, _LAST_ID)
     ids = np.random.default_rng([seed, length]).integers(min(_FIRST_ID, top - 1), top, size=(batch, length))
+    mask = (np.arange(length) < np.asarray(lengths)[:, None]).astype(np.int64)
     filled = {
-        "input_ids": ids,
-        "attention_mask": np.ones_like(ids),
+        "input_ids": np.where(mask == 1, ids, limits.pad_id),
+        "attention_mask": mask,
         "token_type_ids": np.zeros_like(ids),
         "position_ids": np.broadcast_to(np.arange(length), ids.shape).copy(),
     }
@@ -95,9 +102,11 @@ def timed(runner: Runner, inputs: Sequence[Arrays]) -> Times:
     return Times(elapsed, on_core)
 
 
-def time_calls(runner: Runner, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> Times:
+def time_calls(
+    runner: Runner, *, batch: int, lengths: Sequence[int], calls: int, seed: int, padded: bool = False
+) -> Times:
     """Times of each call. Inputs are made beforehand; one call goes untimed to refill the caches."""
-    inputs = _inputs(runner, batch, lengths, calls, seed)
+    inputs = _inputs(runner, batch, lengths, calls, seed, padded=padded)
     runner.predict(inputs[0])
     return timed(runner, inputs)
 
@@ -111,12 +120,14 @@ class Warmth:
     core_ms: float
 
 
-def warm_up(runner: Runner, *, batch: int, lengths: Sequence[int], calls: int, seed: int) -> Warmth:
+def warm_up(
+    runner: Runner, *, batch: int, lengths: Sequence[int], calls: int, seed: int, padded: bool = False
+) -> Warmth:
     """Call until two windows of calls in a row agree within a few per cent, and ``calls`` times at least.
 
     A window is half of ``calls``, fewer where calls are slow. After twelve windows it is given up: not steady.
     """
-    inputs = _inputs(runner, batch, lengths, max(1, -(-calls // 2)), seed)
+    inputs = _inputs(runner, batch, lengths, max(1, -(-calls // 2)), seed, padded=padded)
     first = timed(runner, inputs[:1]).on_core[0]
     inputs = inputs[: max(1, int(_WINDOW_MS / first))]
     made, before = 1, first
@@ -129,12 +140,14 @@ def warm_up(runner: Runner, *, batch: int, lengths: Sequence[int], calls: int, s
     return Warmth(False, made, before)
 
 
-def _inputs(runner: Runner, batch: int, lengths: Sequence[int], calls: int, seed: int) -> list[Arrays]:
+def _inputs(
+    runner: Runner, batch: int, lengths: Sequence[int], calls: int, seed: int, *, padded: bool = False
+) -> list[Arrays]:
+    batches = [tuple(lengths)] if padded else [(length,) * batch for length in lengths]
     distinct = {
-        length: random_inputs(runner.input_names, batch, length, limits=runner.limits, seed=seed)
-        for length in lengths
+        texts: random_inputs(runner.input_names, texts, limits=runner.limits, seed=seed) for texts in batches
     }
-    return [distinct[lengths[call % len(lengths)]] for call in range(calls)]
+    return [distinct[batches[call % len(batches)]] for call in range(calls)]
 
 
 class Worker:

@@ -43,10 +43,11 @@ def name_of(cell: LatencyCell) -> str:
 
 def cell_label(name: str) -> str:
     """A latency cell's name as a person reads it."""
-    if name == DATA_CELL:
-        return "data's lengths"
+    own = "data's lengths"
     batch, _, length = name.partition("x")
-    return f"{batch} × {length}"
+    if name == DATA_CELL:
+        return own
+    return f"{batch} × {own if length == DATA_CELL else length}"
 
 
 def metric_text(found: Interval | None, metric: str | None) -> str:

@@ -20,8 +20,11 @@ DATA_CELL = "data"
 
 
 def cell_name(batch: int, length: int | None) -> str:
-    """Name of a latency cell: ``8x128`` for batch 8 at length 128, ``data`` for the data's own lengths."""
-    return DATA_CELL if length is None else f"{batch}x{length}"
+    """Name of a latency cell: ``8x128`` for batch 8 at length 128, ``data`` for the data's own lengths one by one,
+    ``32xdata`` for 32 of them in one padded batch."""
+    if length is None:
+        return DATA_CELL if batch == 1 else f"{batch}x{DATA_CELL}"
+    return f"{batch}x{length}"
 
 
 class CandidateTimings(Record):

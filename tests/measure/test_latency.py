@@ -15,11 +15,12 @@ from compressbert import progress
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError, InputError, WorkError
 from compressbert.measure import cells
-from compressbert.measure.cells import typical_lengths
+from compressbert.measure.cells import cells_to_time, typical_lengths
 from compressbert.measure.client import WorkerProcess
 from compressbert.measure.latency import benchmark
 from compressbert.measure.runners import Limits
 from compressbert.measure.worker import random_inputs
+from compressbert.results.measured import cell_name
 from tests.measure.graphs import VOCABULARY, export_folder
 
 
@@ -116,7 +117,7 @@ def test_random_inputs_are_valid_for_the_vocabulary() -> None:
     for size, low, high in ((50, 5, 50), (30_522, 5, 1000), (None, 5, 1000), (3, 2, 3)):
         limits = Limits(vocab_size=size, max_length=None, pad_id=0)
         inputs = random_inputs(
-            ("input_ids", "attention_mask", "token_type_ids"), 8, 64, limits=limits, seed=1
+            ("input_ids", "attention_mask", "token_type_ids"), (64,) * 8, limits=limits, seed=1
         )
         assert inputs["input_ids"].min() >= low
         assert inputs["input_ids"].max() < high
@@ -125,7 +126,25 @@ def test_random_inputs_are_valid_for_the_vocabulary() -> None:
         assert (inputs["token_type_ids"] == 0).all()
         assert all(array.dtype == np.int64 for array in inputs.values())
     with pytest.raises(InputError, match="pixel_values"):
-        random_inputs(("pixel_values",), 1, 1, limits=limits, seed=0)
+        random_inputs(("pixel_values",), (1,), limits=limits, seed=0)
+
+
+def test_random_inputs_of_uneven_lengths_are_padded_on_the_right() -> None:
+    limits = Limits(vocab_size=100, max_length=None, pad_id=3)
+    inputs = random_inputs(("input_ids", "attention_mask"), (2, 5, 1), limits=limits, seed=0)
+    assert inputs["attention_mask"].tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]
+    assert (inputs["input_ids"][inputs["attention_mask"] == 0] == 3).all()
+    assert (inputs["input_ids"][inputs["attention_mask"] == 1] >= 5).all()
+
+
+def test_a_padded_batch_of_the_datas_lengths_is_a_cell_of_its_own(tmp_path: Path) -> None:
+    settings = BenchmarkSettings(rounds=2, cells=((1, 8),), data_batch=4, sentences=2, warmup=2)
+    (timing,) = benchmark({"one": export_folder(tmp_path)}, settings, [3, 5, 7, 9, 11, 13, 15, 17])
+    assert [(cell.batch, cell.length) for cell in timing.cells] == [(1, 8), (4, None), (1, None)]
+    assert [cell_name(cell.batch, cell.length) for cell in timing.cells] == ["1x8", "4xdata", "data"]
+    (cell,) = [cell for cell in cells_to_time(settings, [3, 5, 7, 9, 11, 13, 15, 17], 12) if cell.padded]
+    assert cell.lengths == (5, 9, 12, 12)  # quantiles of what the model takes; all of them in every call
+    assert cell.sample(1) == cell.lengths
 
 
 def test_typical_lengths_have_the_datas_distribution() -> None:

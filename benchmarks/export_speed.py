@@ -1,0 +1,182 @@
+"""Times our exported files against those of other exporters, in interleaved workers, and prints one table.
+
+    python benchmarks/export_speed.py MODEL_FOLDER DATA_FOLDER PEERS_FOLDER [--rounds 12] [--only int8]
+
+Needs the extra ``openvino``. DATA_FOLDER holds sst2/ and mrpc/ with train and validation rows as .jsonl.gz. In
+PEERS_FOLDER a virtual environment of its own is made for optimum-onnx, which is bound to an older transformers,
+and every peer's files are kept there, so a second run only times. Peers:
+
+- optimum: `optimum-cli export onnx`, and its int8 by `optimum-cli onnxruntime quantize --avx512_vnni
+  --per_channel`. Both run in the installed onnxruntime, as ours do.
+- OpenVINO: that fp32 file quantized by NNCF with 300 rows of SST-2 train (static, preset for transformers).
+
+Every ratio is the peer's time over ours, with its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import shutil
+import subprocess
+import venv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from compressbert import load
+from compressbert.config.schema import BenchmarkSettings, ExportConfig
+from compressbert.export.environments import known, python_of
+from compressbert.export.write import export_onnx
+from compressbert.measure.latency import benchmark
+from compressbert.results.measured import CandidateTimings, cell_name
+from compressbert.results.record import Interval
+
+CELLS = ((1, 16), (1, 32), (1, 128), (8, 128), (1, 512))
+TEXTS = {"sst2": ("sentence",), "mrpc": ("sentence1", "sentence2")}
+BATCH = 32  # texts of real lengths in one padded batch
+CALIBRATION = 300
+
+
+def rows(file: Path) -> Iterator[dict[str, str]]:
+    """The rows of a .jsonl.gz file."""
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def lengths_of(data: Path, name: str, tokenizer: Tokenizer) -> list[int]:
+    """Token counts of the validation rows."""
+    texts = [[row[column] for column in TEXTS[name]] for row in rows(data / name / "validation.jsonl.gz")]
+    return [len(tokenizer.encode(*text).ids) for text in texts]
+
+
+def optimum_files(model: Path, peers: Path) -> dict[str, Path]:
+    """optimum's fp32 and int8 files; its environment and the files are made if they are not there."""
+    home, fp32, int8 = peers / "optimum", peers / "optimum-fp32", peers / "optimum-int8"
+    if not (home / "pyvenv.cfg").is_file():
+        venv.create(home, with_pip=True)
+        for group in known()["optimum"].packages:
+            subprocess.run([python_of(home), "-m", "pip", "install", "--quiet", *group], check=True)
+    tool = str(home / "bin" / "optimum-cli")
+    if not (fp32 / "model.onnx").is_file():
+        task = ["--task", "text-classification"]
+        subprocess.run([tool, "export", "onnx", "--model", str(model), *task, str(fp32)], check=True)
+    if not (int8 / "model_quantized.onnx").is_file():
+        form = ["--avx512_vnni", "--per_channel", "-o", str(int8)]
+        subprocess.run([tool, "onnxruntime", "quantize", "--onnx_model", str(fp32), *form], check=True)
+    return {"fp32": fp32 / "model.onnx", "int8": int8 / "model_quantized.onnx"}
+
+
+def openvino_file(
+    onnx_file: Path, model: Path, texts: Sequence[str], tokenizer: Tokenizer, peers: Path
+) -> Path:
+    """The int8 IR that NNCF makes of an fp32 ONNX file, calibrated on ``texts``."""
+    import nncf
+    import openvino
+
+    file = peers / "openvino-int8" / "openvino_model.xml"
+    if file.is_file():
+        return file
+    read = openvino.Core().read_model(str(onnx_file))
+    names = [port.get_any_name() for port in read.inputs]
+
+    def inputs(text: str) -> dict[str, np.ndarray]:
+        found = tokenizer.encode(text)
+        made = {
+            "input_ids": found.ids,
+            "attention_mask": found.attention_mask,
+            "token_type_ids": found.type_ids,
+        }
+        return {name: np.array([made[name]], np.int64) for name in names}
+
+    quantized = nncf.quantize(
+        read,
+        nncf.Dataset(list(texts), inputs),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(texts),
+    )
+    openvino.save_model(quantized, str(file), compress_to_fp16=False)
+    shutil.copy(model / "config.json", file.parent)
+    return file
+
+
+def candidates(model: Path, data: Path, peers: Path, tokenizer: Tokenizer) -> dict[str, dict[str, Path]]:
+    """For int8 and fp32: our file first, then the peers'."""
+    ours = export_onnx(load(model), peers / "ours", ExportConfig(precision="both")).files
+    optimum = optimum_files(model, peers)
+    train = [row["sentence"] for row in rows(data / "sst2" / "train.jsonl.gz")]
+    texts = train[:: len(train) // CALIBRATION][:CALIBRATION]
+    openvino = openvino_file(optimum["fp32"], model, texts, tokenizer, peers)
+    return {
+        "int8": {"ours int8": ours["int8"], "optimum int8": optimum["int8"], "OpenVINO int8": openvino},
+        "fp32": {"ours fp32": ours["fp32"], "optimum fp32": optimum["fp32"]},
+    }
+
+
+def timed(
+    files: dict[str, Path], lengths: dict[str, list[int]], rounds: int
+) -> dict[str, list[CandidateTimings]]:
+    """Timings of one group, by the data whose lengths the padded batch has; fixed shapes are in the first."""
+    found = {}
+    for index, (name, counts) in enumerate(lengths.items()):
+        settings = BenchmarkSettings(
+            rounds=rounds, cells=CELLS if index == 0 else (), data_batch=BATCH, sentences=16
+        )
+        found[name] = benchmark(files, settings, counts)
+    return found
+
+
+def table(groups: dict[str, dict[str, list[CandidateTimings]]]) -> str:
+    """One row per shape: our milliseconds, and how many times as long each peer takes."""
+    header, body = ["shape"], {}
+    for found in groups.values():
+        first, *peers = next(iter(found.values()))
+        header += [f"{first.name}, ms", *(f"{peer.name} takes" for peer in peers)]
+        for data, timings in found.items():
+            for cell in timings[0].cells:
+                key = cell_name(cell.batch, cell.length)
+                if cell.length is None and cell.batch == 1:
+                    continue
+                label = f"{cell.batch} of {data}'s lengths" if cell.length is None else key
+                values = [f"{cell.p50_ms:.2f}", *(ratio(peer, timings[0], key) for peer in timings[1:])]
+                body.setdefault(label, []).extend(values)
+    lines = [header, ["---"] * len(header), *([label, *values] for label, values in body.items())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def ratio(peer: CandidateTimings, ours: CandidateTimings, cell: str) -> str:
+    """``1.52× [1.49, 1.55]``: the peer's time over ours."""
+    speed: Interval = peer.speedup_by_cell[cell]  # of the peer against ours, the baseline
+    return f"{1 / speed.value:.2f}× [{1 / speed.high:.2f}, {1 / speed.low:.2f}]"
+
+
+def main() -> None:
+    """Set up, export, time, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("peers", type=Path)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--only", choices=["int8", "fp32"])
+    arguments = parser.parse_args()
+    arguments.peers.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer.from_file(str(arguments.model / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(512)
+    lengths = {name: lengths_of(arguments.data, name, tokenizer) for name in TEXTS}
+    groups = candidates(arguments.model, arguments.data, arguments.peers, tokenizer)
+    wanted = {name: files for name, files in groups.items() if arguments.only in (None, name)}
+    found = {name: timed(files, lengths, arguments.rounds) for name, files in wanted.items()}
+    print(table(found))
+    conditions = next(iter(next(iter(found.values())).values()))[0].conditions
+    if conditions is not None:
+        print(
+            f"\none thread, {conditions.rounds} rounds, other processes held {conditions.other_cores:.2f} cores"
+        )
+
+
+if __name__ == "__main__":
+    main()
