@@ -10,7 +10,7 @@ from rich.console import Console
 from compressbert.report import figures, markdown, terminal
 from compressbert.report.write import write_report
 from compressbert.results.record import Interval, Report
-from tests.report.examples import against_baseline, around, example, row
+from tests.report.examples import against_baseline, around, example, full, row
 
 
 def test_markdown_has_every_section() -> None:
@@ -22,6 +22,32 @@ def test_markdown_has_every_section() -> None:
     assert "| **min\\_speedup** | ✓ pass | why b |" in text
     assert '"seed": 7' in text
     assert text.endswith("\n")
+
+
+def test_markdown_says_what_the_page_says() -> None:
+    text = markdown.render(full())
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## The survey's figures", "## Step by step", "## Quality", "## On CPUs without VNNI", "## Slices",
+        "## Speed-up by shape", "## Latency", "## Size", "## Gates", "## Environment",
+    ]  # fmt: skip
+    for line in (
+        "Whether export is no worse than finetune by more than 1 point cannot be told from these rows.",
+        "| **quantize** | +0.2 | 3.21× | 3.79× |",
+        "| length 33-64 | 129 | 7.8 points [2.5, 13.1] | ✗ more than the rest |",
+        "<summary>Predictions that changed: 20 of 61, the surest first</summary>",
+        "- rounds: 24, interleaved, in 61 s",
+        "- machine: quiet",
+    ):
+        assert line in text, line
+
+
+def test_terminal_names_the_slice_that_lost_most() -> None:
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    terminal.show(full(), console)
+    console.file.close()
+    text = console.export_text()
+    assert "length 33-64 lost 7.8 points [2.5, 13.1] on 129 rows, more than the rest (p < 0.001)." in text
+    assert "label=positive" not in text
 
 
 def test_markdown_tables_are_rectangular() -> None:
