@@ -222,6 +222,39 @@ def tagged_rows(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def question_rows(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Questions whose answer is the first positive word of the context."""
+    generator = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        words = generator.choices(NEUTRAL[:-2] + NEGATIVE, k=generator.randrange(4, 30))
+        words.insert(generator.randrange(len(words)), generator.choice(POSITIVE))
+        context = " ".join(words)
+        answer = next(word for word in words if word in POSITIVE)
+        start = len(" ".join(words[: words.index(answer)]) + " ") if words[0] != answer else 0
+        rows.append(
+            {
+                "question": "was the film good",
+                "context": context,
+                "answers": {"text": [answer], "answer_start": [start]},
+            }
+        )
+    return rows
+
+
+def scored_pairs(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Two sentences and the share of words they have in common."""
+    generator = random.Random(seed)
+    rows = []
+    for row in toy_rows(count, seed=seed):
+        words = row["sentence"].split()
+        kept = generator.sample(words, k=generator.randrange(1, len(words) + 1))
+        other = kept + generator.choices(NEUTRAL[:-2], k=len(words) - len(kept))
+        score = len(set(words) & set(other)) / len(set(words) | set(other))
+        rows.append({"sentence1": row["sentence"], "sentence2": " ".join(other), "score": score})
+    return rows
+
+
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

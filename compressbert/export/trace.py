@@ -25,23 +25,34 @@ from compressbert.model.handle import Model
 _LOWEST_OPSET = 18  # PyTorch's exporter writes nothing older
 
 
-class _OneOutput(nn.Module):
-    """A network reduced to one of its outputs."""
+class _Outputs(nn.Module):
+    """A network reduced to some of its outputs, and to the vectors that are pooled from its states."""
 
-    def __init__(self, network: nn.Module, output: str) -> None:
+    def __init__(self, model: Model, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.network = network
-        self.output = output
+        self.network, self.pooling = model.network, model.pooling
+        self.names = names
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> Tensor:
-        """Inputs (B, S) to the output."""
+    ) -> tuple[Tensor, ...]:
+        """Inputs (B, S) to the outputs."""
         named = {"token_type_ids": token_type_ids} if token_type_ids is not None else {}
-        values: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask, **named)[
-            self.output
-        ]
-        return values
+        found = dict(self.network(input_ids=input_ids, attention_mask=attention_mask, **named))
+        if self.pooling is not None:
+            found["sentence_embedding"] = self.pooling(found["last_hidden_state"], attention_mask)
+        return tuple(found[name] for name in self.names)
+
+
+def _names(model: Model, example: dict[str, Tensor]) -> tuple[str, ...]:
+    """What the file gives, the main output first."""
+    with torch.inference_mode():
+        found = model(**example)
+    if "start_logits" in found:
+        return ("start_logits", "end_logits")
+    if "sentence_embedding" in found:
+        return ("sentence_embedding", "last_hidden_state")
+    return ("logits",) if "logits" in found else ("last_hidden_state",)
 
 
 def export(model: Model, file: Path, *, opset: int) -> Parity:
@@ -59,17 +70,16 @@ def export(model: Model, file: Path, *, opset: int) -> Parity:
     example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}
     if "token_type_ids" in names:
         example["token_type_ids"] = torch.zeros(2, 8, dtype=torch.int64)
-    with torch.inference_mode():
-        output = "logits" if "logits" in model(**example) else "last_hidden_state"
+    outputs = _names(model, example)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     opset = max(opset, _LOWEST_OPSET)
     try:
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
-                _OneOutput(model.network, output).eval(),
+                _Outputs(model, outputs).eval(),
                 kwargs=example,
                 input_names=list(names),
-                output_names=[output],
+                output_names=list(outputs),
                 dynamic_shapes=dict.fromkeys(names, axes),
                 opset_version=opset,
                 dynamo=True,

@@ -10,12 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressbert.errors import InputError, WorkError
+
+if TYPE_CHECKING:  # a worker that runs an ONNX file never imports torch
+    from compressbert.model.checkpoint import TaskSpec
 
 Arrays = Mapping[str, NDArray[Any]]
 _PREFERRED = ("onnx/model_quantized.onnx", "onnx/model.onnx", "model_quantized.onnx", "model.onnx")
@@ -176,7 +179,9 @@ class TorchRunner:
 
     runtime = "pytorch"
 
-    def __init__(self, folder: Path, *, threads: int, trust_remote_code: bool) -> None:
+    def __init__(
+        self, folder: Path, *, threads: int, trust_remote_code: bool, task: TaskSpec | None = None
+    ) -> None:
         import inspect
 
         import torch
@@ -184,7 +189,7 @@ class TorchRunner:
         from compressbert.model.checkpoint import load
 
         self._torch = torch
-        self._model = load(folder, trust_remote_code=trust_remote_code).eval()
+        self._model = load(folder, task=task, trust_remote_code=trust_remote_code).eval()
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
         accepted = inspect.signature(self._model.network.forward).parameters
@@ -262,11 +267,14 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["unknown"])[-1]
 
 
-def open_runner(path: Path, *, threads: int = 1, trust_remote_code: bool = False) -> Runner:
+def open_runner(
+    path: Path, *, threads: int = 1, trust_remote_code: bool = False, task: TaskSpec | None = None
+) -> Runner:
     """Open a model folder (PyTorch), an export folder or an .onnx file (onnxruntime), or an OpenVINO IR.
 
-    An export folder's int8 file is preferred to its fp32 file, ONNX to OpenVINO where both are there. Raises
-    InputError if there is nothing to open.
+    An export folder's int8 file is preferred to its fp32 file, ONNX to OpenVINO where both are there. ``task``
+    is what a model folder is opened for, where the folder itself does not say: how a sentence encoder pools.
+    Raises InputError if there is nothing to open.
     """
     path = Path(path)
     if not path.exists():
@@ -290,4 +298,4 @@ def open_runner(path: Path, *, threads: int = 1, trust_remote_code: bool = False
             f"found {found}.",
             hint="Give the folder that a compressbert step or save_pretrained wrote.",
         )
-    return TorchRunner(path, threads=threads, trust_remote_code=trust_remote_code)
+    return TorchRunner(path, threads=threads, trust_remote_code=trust_remote_code, task=task)

@@ -25,6 +25,7 @@ from compressbert.tasks.base import Task
 from compressbert.tasks.entities import TAG_ACCURACY
 from compressbert.tasks.masked_lm import MASKED_ACCURACY
 from compressbert.tasks.metrics import ACCURACY, MEAN_SQUARED_ERROR, SUBSET_ACCURACY, Metric
+from compressbert.tasks.spans import ANSWER_F1
 
 LEAST = 30  # rows of a slice, and of the rest
 LEVEL = 0.05
@@ -37,6 +38,8 @@ MEANS = {
     "multi-label": SUBSET_ACCURACY,
     "regression": MEAN_SQUARED_ERROR,
     "token-classification": TAG_ACCURACY,
+    "question-answering": ANSWER_F1,
+    "sentence-embedding": MEAN_SQUARED_ERROR,
     "masked-lm": MASKED_ACCURACY,
 }
 
@@ -57,7 +60,7 @@ def label_groups(labels: NDArray[Any], task: Task) -> Iterator[Group]:
     """
     if task.per_token:
         return
-    if task.kind == "regression":
+    if task.kind in ("regression", "sentence-embedding"):
         yield from column_groups("label", labels.reshape(len(labels)).tolist())
         return
     for index, name in enumerate(task.label_names):

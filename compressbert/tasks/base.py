@@ -17,6 +17,8 @@ from compressbert.model.checkpoint import TaskSpec
 from compressbert.tasks.masked_lm import MaskedLM
 from compressbert.tasks.metrics import Metric
 from compressbert.tasks.predictions import Collector
+from compressbert.tasks.question_answering import QuestionAnswering
+from compressbert.tasks.sentence_embedding import SentenceEmbedding
 from compressbert.tasks.sequence_classification import MultiLabel, Regression, SequenceClassification
 from compressbert.tasks.token_classification import TokenClassification
 
@@ -67,7 +69,15 @@ class Task(Protocol):
         """What gathers a model's outputs on these rows for the metrics."""
 
 
-_AnyTask: TypeAlias = SequenceClassification | Regression | MultiLabel | TokenClassification | MaskedLM
+_AnyTask: TypeAlias = (
+    SequenceClassification
+    | Regression
+    | MultiLabel
+    | TokenClassification
+    | QuestionAnswering
+    | SentenceEmbedding
+    | MaskedLM
+)
 
 
 def task_for(config: DataConfig, label_names: Sequence[str]) -> Task:
@@ -100,6 +110,10 @@ def _task(config: DataConfig, names: tuple[str, ...]) -> _AnyTask:
         return Regression()
     if config.task == "masked-lm":
         return MaskedLM(config.masking)
+    if config.task == "question-answering":
+        return QuestionAnswering(config.answers)
+    if config.task == "sentence-embedding":
+        return SentenceEmbedding(config.embedding)
     least = 1 if config.task == "multi-label" else 2
     if len(names) < least:
         raise ConfigError(

@@ -56,6 +56,11 @@ class Rows:
 
     def add(self, batch: Batch, logits: Tensor) -> None:
         found = logits.float().cpu().numpy()
+        if found.ndim != 2:
+            raise InputError(
+                f"The model gives outputs of shape {found.shape}, a row per token; this task needs one per text.",
+                hint="For a sentence encoder say how tokens are pooled: data.embedding.pooling: mean.",
+            )
         if self.outputs is None:
             self.outputs = np.empty((self.encoded.sequences, *found.shape[1:]), np.float32)
         self.outputs[batch.examples.numpy()] = found

@@ -26,6 +26,7 @@ from compressbert.methods.quantize import dynamic_int8
 from compressbert.methods.registry import MethodInfo, list_methods, load_method
 from compressbert.model.checkpoint import load, save
 from compressbert.model.handle import Model
+from compressbert.model.pooling import Pooling
 from tests.methods.toy import logits, same_weights, toy_model, toy_run, weights
 from tests.tiny import FAMILIES, padded_batch
 
@@ -49,6 +50,8 @@ HEADS = {
     "multi-label": ("classification", 2),
     "masked-lm": ("masked-lm", 2),
     "token-classification": ("tokens", 5),
+    "question-answering": ("answers", 2),
+    "sentence-embedding": ("none", 2),
 }
 # Settings that make a method train, where its defaults do not.
 TRAINING: dict[str, dict[str, Any] | None] = {
@@ -262,6 +265,7 @@ def test_every_task_can_be_compressed_and_exported(info: MethodInfo, task: str, 
     module = load_method(info)
     head, labels = HEADS[task]
     source = toy_model(tmp_path, head=head, labels=labels)
+    source.pooling = Pooling("mean", normalize=True) if head == "none" else None
     config = module.Config.model_validate(TRAINING[info.name] or {})
     model = module.compress(source, config, toy_run(tmp_path, source, task=task, settings={"max_steps": 2}))
     output = logits(model, padded_batch())

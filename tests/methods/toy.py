@@ -16,7 +16,13 @@ from compressbert.methods.knowledge import task_loss
 from compressbert.model.checkpoint import load
 from compressbert.model.handle import Model
 from compressbert.tasks.base import Task, task_for
-from tests.tiny import TAGS, save_tiny, tagged_rows, toy_rows, write_rows
+from tests.tiny import TAGS, question_rows, save_tiny, scored_pairs, tagged_rows, toy_rows, write_rows
+
+ROWS = {
+    "token-classification": tagged_rows,
+    "question-answering": question_rows,
+    "sentence-embedding": scored_pairs,
+}
 
 FAST = {"max_steps": 4, "batch_size": 16, "learning_rate": 1e-3, "precision": "fp32"}
 
@@ -30,15 +36,18 @@ def toy_model(folder: Path, family: str = "bert", *, head: str = "classification
 def toy_data(
     folder: Path, model: Model, *, rows: int = 64, task: str = "sequence-classification", seed: int = 0
 ) -> tuple[Task, Encoded]:
-    """Toy sentences as token ids, and their task: classes, a number, several labels, tags, or hidden words."""
-    data = tagged_rows(rows, seed=seed) if task == "token-classification" else toy_rows(rows, seed=seed)
+    """Toy sentences as token ids, and their task of any kind."""
+    data = ROWS.get(task, toy_rows)(rows, seed=seed)
     for row in data:
         if task == "regression":
             row["label"] = row["label"] * 2.0 - 0.5
         elif task == "multi-label":
             row["label"] = ["positive", "long"][: 1 + row["label"]]
     file = write_rows(folder / f"{task}-{rows}-{seed}.jsonl", data)
-    config = DataConfig(task=task, train=str(file), max_length=32)
+    answers = {"stride": 4, "max_question": 8}
+    config = DataConfig.model_validate(
+        {"task": task, "train": str(file), "max_length": 32, "answers": answers}
+    )
     split = read_split(config, "train", label_names=TAGS if task == "token-classification" else None)
     kind = task_for(config, split.label_names)
     return kind, encode(split, model.tokenizer, task=kind, max_length=32, cache=folder / "cache")

@@ -31,6 +31,7 @@ import torch
 import torch_pruning
 from pydantic import Field
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from compressbert.config.schema import Positive
 from compressbert.data.batches import Batch
@@ -89,6 +90,11 @@ def accumulate_gradients(model: Model, batches: Iterable[Batch], run: Run) -> No
         loss.backward()  # type: ignore[no-untyped-call]
 
 
+def _everything(output: ModelOutput) -> Tensor:
+    """The sum of all that a network returns, whatever its head."""
+    return torch.stack([part.sum() for part in output.to_tuple() if isinstance(part, Tensor)]).sum()
+
+
 def group_scores(model: Model, measure: Measure) -> tuple[list[Tensor], Tensor]:
     """Score every neuron and every dimension of the residual stream.
 
@@ -101,7 +107,7 @@ def group_scores(model: Model, measure: Measure) -> tuple[list[Tensor], Tensor]:
     graph = torch_pruning.DependencyGraph().build_dependency(
         model.network,
         example_inputs=example_inputs(model),
-        output_transform=lambda output: output.logits.sum(),
+        output_transform=_everything,
     )
     if measure == "taylor":  # comparable between layers as it is: an estimate of the change of the loss
         scorer = torch_pruning.importance.GroupTaylorImportance(normalizer=None)

@@ -18,6 +18,7 @@ from compressbert.measure.size import onnx_facts, openvino_facts
 from compressbert.model.count import facts
 from compressbert.model.families import is_known
 from compressbert.model.handle import Model
+from compressbert.model.heads import pooling_for
 from compressbert.nn.saturation import without_vnni
 from compressbert.pipeline.keys import model_fingerprint, step_key
 from compressbert.pipeline.steps.calibration import calibration_batches
@@ -63,6 +64,8 @@ def export(
             revision=config.model.revision,
             trust_remote_code=config.model.trust_remote_code,
         )
+        if inputs is not None and inputs.task.kind == "sentence-embedding":
+            model.pooling = pooling_for(model.pooling, inputs.task.spec(), Path(config.model.path))
         formats, sensitivity = choose_formats(model, config.export, data, inputs)
         exported = _write(model, step, config.export, data, formats)
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)

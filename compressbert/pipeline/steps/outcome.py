@@ -82,7 +82,8 @@ def scored(path: Path, inputs: Inputs, *, predictions: Path | None = None) -> Qu
         predictions: File to keep the logits in, so that a comparison need not run the model again.
     """
     encoded = inputs.required("validation", load_tokenizer(artefact_folder(path)))
-    runner = open_runner(path)
+    pooled = inputs.task.kind == "sentence-embedding"
+    runner = open_runner(path, task=inputs.task.spec() if pooled else None)
     try:
         quality = evaluate(runner, inputs.task, encoded)
     finally:
