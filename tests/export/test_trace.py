@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from transformers import AlbertConfig, AlbertForSequenceClassification, BertForTokenClassification
+from transformers import AlbertConfig, AlbertForSequenceClassification, BertForNextSentencePrediction
 
 from compressbert import progress
 from compressbert.config.schema import ExportConfig
@@ -84,6 +84,6 @@ def test_int8_of_a_traced_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_head_of_a_known_family_is_not_written_directly() -> None:
-    network = BertForTokenClassification(tiny_network("bert").config).eval()
+    network = BertForNextSentencePrediction(tiny_network("bert").config).eval()
     model = Model(network, tiny_tokenizer("bert"), network.config.to_dict())
-    assert "BertForTokenClassification" in refusal(model)
+    assert "BertForNextSentencePrediction" in refusal(model)
