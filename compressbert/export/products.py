@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 from torch import nn
 
@@ -82,11 +83,19 @@ class Emitter:
         fixed = None if module.fixed is None else (float(module.fixed[0]), int(module.fixed[1]))
         value, value_scale, zero_point = self.graph.quantized(x, fixed)
         weight = self.graph.constant(to_array(module.matrix).T, f"{path}.weight")
-        weight_scale = self.graph.constant(to_array(module.scale) * factor, f"{path}.scale")
+        weight_scale = self._scale(to_array(module.scale) * factor, f"{path}.scale")
         inputs = [value, weight, value_scale, weight_scale, zero_point, ""]
         if module.bias is not None:
             inputs.append(self.graph.constant(to_array(module.bias) * factor, f"{path}.bias"))
         return self.graph.node("MatMulIntegerToFloat", inputs, name, domain=MICROSOFT)
+
+    def _scale(self, values: NDArray[np.float32], name: str) -> str:
+        """Scales as fp32; stored as fp16 where that loses nothing, and converted once, when the file is opened."""
+        stored = _shortest(values)
+        found = self.graph.constant(stored, name)
+        if stored.dtype == np.float32:
+            return found
+        return self.graph.node("Cast", [found], f"{name}.fp32", to=TensorProto.FLOAT)
 
     def _low_bit_dense(self, x: str, module: LowBitLinear, name: str, scale: float) -> str:
         path, (_, _, block) = self.name_of(module), module.codes.shape
@@ -121,7 +130,9 @@ class Emitter:
         """Store an embedding table; row 0 of ``added``, fp32 like the table, is added to every row."""
         path = self.name_of(module)
         if isinstance(module, Int8Embedding):
-            scale = self.graph.constant(to_array(module.scale)[:, None], f"{path}.scale")  # (rows, 1)
+            scale = self.graph.constant(
+                _shortest(to_array(module.scale)[:, None]), f"{path}.scale"
+            )  # (rows, 1)
             return Table(self.graph.weight(module.matrix, f"{path}.weight"), scale)
         if isinstance(module, LowBitEmbedding):
             codes = pack(module.codes, module.bits).flatten(1)[
@@ -159,6 +170,13 @@ class Emitter:
         return self._dequantize(values, scale, name)
 
     def _dequantize(self, x: str, scale: str, name: str) -> str:
-        return self.graph.node(
-            "Mul", [self.graph.node("Cast", [x], f"{name}.cast", to=TensorProto.FLOAT), scale], name
-        )
+        values = self.graph.node("Cast", [x], f"{name}.cast", to=TensorProto.FLOAT)
+        scale = self.graph.node("Cast", [scale], f"{name}.scale.cast", to=TensorProto.FLOAT)  # fp16, mostly
+        return self.graph.node("Mul", [values, scale], name)
+
+
+def _shortest(values: NDArray[np.float32]) -> NDArray[np.generic]:
+    """As fp16 where every value is one, else as they are."""
+    with np.errstate(over="ignore", under="ignore"):
+        half = values.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), values) else values

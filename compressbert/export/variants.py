@@ -21,7 +21,8 @@ from compressbert.results.record import Portability
 
 Precision = Literal["fp32", "int8", "int4", "int8-weight-only"]
 
-_BLOCK = 64  # columns that share a scale: half a bit more a weight
+_BLOCK = 64  # columns of a matrix that share a scale: half a bit more a weight
+_TABLE_BLOCK = 128  # of a row of the word table
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _convert(made: Model, names: list[str], precision: Precision, settings: Expo
         tables.remove(word)
         table = modules[word]
         if isinstance(table, nn.Embedding):
-            replace(made.network, word, LowBitEmbedding.from_embedding(table, bits=4, block=_BLOCK))
+            replace(made.network, word, LowBitEmbedding.from_embedding(table, bits=4, block=_TABLE_BLOCK))
     if precision == "int8":
         quantize_int8(made, modules=products + tables, portable=settings.portable)
         return

@@ -27,7 +27,8 @@ def quantize_rows(weight: Tensor, *, portable: bool = False) -> tuple[Tensor, Te
 
     Returns:
         q int8 (rows, columns) in [-127, 127]; scale fp32 (rows,), ``max|row| / 127`` or the larger one that
-        ``portable`` needs; 1 for a row of zeros, or of values below 1e-36, whose scale fp32 cannot hold.
+        ``portable`` needs, raised to the next fp16 number (by a thousandth at most); 1 for a row of zeros, or
+        of values below 1e-36, whose scale fp32 cannot hold.
     """
     weight = weight.detach().float()
     scale = weight.abs().amax(dim=1) / 127
@@ -37,7 +38,16 @@ def quantize_rows(weight: Tensor, *, portable: bool = False) -> tuple[Tensor, Te
         affected = saturating_pairs(_rounded(weight, scale)).any(dim=1)
         scale = torch.where(affected, torch.maximum(scale, needed), scale)
     scale = torch.where(scale < torch.finfo(torch.float32).tiny, torch.ones_like(scale), scale)
+    scale = _raised_to_half(scale)
     return _rounded(weight, scale), scale
+
+
+def _raised_to_half(scale: Tensor) -> Tensor:
+    """The next fp16 number that is not smaller, where there is a normal one: files hold scales in half the bytes."""
+    half = scale.half().float()
+    half = torch.where(half < scale, (half * (1 + 0.6 * 2**-10)).half().float(), half)
+    fits = (scale >= torch.finfo(torch.float16).tiny) & half.isfinite()
+    return torch.where(fits, half, scale)
 
 
 def _rounded(weight: Tensor, scale: Tensor) -> Tensor:

@@ -181,3 +181,17 @@ def test_low_precision_input_keeps_its_type() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(module(x), module(x))
         assert module(x).dtype == torch.float32
+
+
+def test_scales_are_half_precision_numbers_where_those_reach() -> None:
+    weight = (
+        torch.randn(50, 8, generator=torch.Generator().manual_seed(0)) * torch.logspace(-12, 9, 50)[:, None]
+    )
+    _, scale = quantize_rows(weight)
+    least = weight.abs().amax(dim=1) / 127
+    assert (scale >= least).all()
+    assert (scale <= least * 1.0011).all()
+    reached = (least > 2**-14) & (least < 65000)
+    assert 10 < reached.sum() < 40
+    assert torch.equal(scale[reached].half().float(), scale[reached])
+    assert torch.equal(scale[~reached], least[~reached])
