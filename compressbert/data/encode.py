@@ -207,7 +207,7 @@ def encode(
         truncated,
         limit,
         key,
-        Masking.of(tokenizer) if isinstance(task.settings, MaskingSettings) else None,
+        Masking.of(tokenizer, task.settings) if isinstance(task.settings, MaskingSettings) else None,
         layout.group,
         arrays.get("token_labels"),
         arrays.get("token_places"),

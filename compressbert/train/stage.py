@@ -87,7 +87,7 @@ class Stage:
             return fingerprint(tensors, *facts)
         if masking.weights is not None:
             tensors["masking weights"] = masking.weights
-        return fingerprint(tensors, *facts, masking.probability, masking.masked, masking.random)
+        return fingerprint(tensors, *facts, *masking.facts)
 
     @contextmanager
     def training(self) -> Iterator[None]:

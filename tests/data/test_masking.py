@@ -7,7 +7,14 @@ import dataclasses
 import pytest
 import torch
 
-from compressbert.data.masking import Masking, mask_tokens, noise_for_batch, noise_for_rows, smoothed_weights
+from compressbert.data.masking import (
+    Masking,
+    continuing_pieces,
+    mask_tokens,
+    noise_for_batch,
+    noise_for_rows,
+    smoothed_weights,
+)
 from compressbert.errors import ConfigError, InputError
 from tests.tiny import tiny_tokenizer
 
@@ -111,3 +118,62 @@ def test_from_a_tokenizer() -> None:
 def test_impossible_shares_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="masking"):
         dataclasses.replace(MASKING, **settings)
+
+
+WORDS = [4, 10, 11, 12, 20, 21, 30, 5, 0]  # [CLS] 10 ##11 ##12 20 ##21 30 [SEP] [PAD]
+
+
+def masking_of(unit: str, **settings: object) -> Masking:
+    continues = torch.zeros(40, dtype=torch.bool)
+    continues[[11, 12, 21]] = True
+    return Masking(3, 40, (0, 3, 4, 5), unit=unit, continues=continues, **settings)  # type: ignore[arg-type]
+
+
+def drawn(masking: Masking, rows: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.tensor([WORDS] * rows)
+    noise = noise_for_batch((rows, len(WORDS)), torch.Generator().manual_seed(0))
+    return mask_tokens(ids, (ids != 0).long(), masking, noise)
+
+
+def test_whole_words_are_predicted_together() -> None:
+    _, labels = drawn(masking_of("word"))
+    chosen = labels != -100
+    assert not chosen[:, [0, 7, 8]].any()
+    for word in ([1, 2, 3], [4, 5], [6]):
+        assert (chosen[:, word].all(1) == chosen[:, word].any(1)).all()
+    assert (labels[chosen] == torch.tensor([WORDS] * 400)[chosen]).all()
+    assert abs(chosen[:, 1:7].float().mean().item() - 0.15) < 0.03
+    assert not torch.equal(chosen[:, 1], chosen[:, 4])
+
+
+def test_spans_are_runs_of_whole_words_with_one_fate() -> None:
+    masked, labels = drawn(masking_of("span", probability=0.5, span_chance=0.01, span_longest=2))
+    chosen = labels != -100
+    for word in ([1, 2, 3], [4, 5], [6]):
+        assert (chosen[:, word].all(1) == chosen[:, word].any(1)).all()
+    # Three of six pieces: the first word alone; or another one, and then one more.
+    patterns = {tuple(row) for row in chosen[:, [1, 4, 6]].int().tolist()}
+    assert patterns == {(1, 0, 0), (1, 1, 0), (0, 1, 1), (1, 0, 1)}
+    both = chosen[:, 4] & chosen[:, 6] & ~chosen[:, 1]
+    as_mask = masked == 3
+    assert (as_mask[both, 4] == as_mask[both, 5]).all()
+
+
+def test_spans_reach_the_share_that_is_wanted() -> None:
+    _, labels = drawn(masking_of("span"))
+    chosen = (labels != -100).sum(dim=1)
+    assert (chosen >= 1).all()  # ceil(0.15 * 6) pieces at least
+    assert (chosen <= 3).all()  # no more than the word that reached it
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_pieces_that_go_on_with_a_word(family: str) -> None:
+    tokenizer = tiny_tokenizer(family)
+    continues = continuing_pieces(tokenizer)
+    inside = torch.nonzero(continues).squeeze(1).tolist()
+    assert tokenizer.convert_ids_to_tokens(inside) == ["##s", "##ly"]
+
+
+def test_weights_of_pieces_do_not_go_with_whole_words() -> None:
+    with pytest.raises(ConfigError, match=r"data\.masking\.unit is word"):
+        masking_of("word", weights=torch.ones(40))
