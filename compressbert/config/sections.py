@@ -185,6 +185,9 @@ class ExportConfig(Settings):
     optimize: bool = Field(
         True, description="Lossless speed-ups, such as computing only [CLS] in the last layer."
     )
+    tune: bool = Field(
+        False, description="Time the forms the graph can take on this machine and keep the fastest (minutes)."
+    )
 
 
 class BenchmarkSettings(Settings):

@@ -23,6 +23,7 @@ class AttentionWriter:
         batch: The batch size, an int64 vector of one element.
         packing: How tokens are packed; None if every position is a row.
         mask: (batch, 1, 1, sequence) fp32, to be added to scores; "" where tokens are packed.
+        kernel: Give batches without a mask to onnxruntime's own attention kernel.
     """
 
     graph: GraphBuilder
@@ -30,6 +31,7 @@ class AttentionWriter:
     batch: str
     packing: Packing | None
     mask: str
+    kernel: bool = False
 
     def __call__(self, query: str, key: str, value: str, heads: int, name: str, *, first: bool) -> str:
         """Context rows, (rows of queries, heads · head size). The scaling is already in the queries.
@@ -55,6 +57,8 @@ class AttentionWriter:
     def _over_batch(self, rows: tuple[str, str, str], heads: int, name: str, mask: str) -> str:
         """Attention of sequence-first rows, (tokens · batch, heads · head size)."""
         graph = self.graph
+        if self.kernel and not mask:
+            return self._in_kernel(rows, heads, name)
         parts = [graph.integers(-1), self.batch, graph.integers(heads, self.head_size)]
         shape = graph.node("Concat", parts, f"{name}.heads_shape", axis=0)
         q, k, v = (
@@ -64,6 +68,22 @@ class AttentionWriter:
         context = self._attend(q, k, v, name, mask)
         width = graph.integers(-1, heads * self.head_size)
         return graph.node("Reshape", [context, width], f"{name}.context_rows")
+
+    def _in_kernel(self, rows: tuple[str, str, str], heads: int, name: str) -> str:
+        """The same in one node, which wants the batch first."""
+        graph, width = self.graph, heads * self.head_size
+        shape = graph.node(
+            "Concat", [graph.integers(-1), self.batch, graph.integers(width)], f"{name}.shape", axis=0
+        )
+        turned = []
+        for part, value in zip("qkv", rows, strict=True):
+            by_position = graph.node("Reshape", [value, shape], f"{name}.{part}_by_position")
+            turned.append(graph.node("Transpose", [by_position], f"{name}.{part}", perm=[1, 0, 2]))
+        context = graph.node(
+            "MultiHeadAttention", turned, f"{name}.context", domain=MICROSOFT, num_heads=heads, scale=1.0
+        )
+        tokens = graph.node("Transpose", [context], f"{name}.context_tokens", perm=[1, 0, 2])
+        return graph.node("Reshape", [tokens, graph.integers(-1, width)], f"{name}.context_rows")
 
     def _by_text(self, rows: tuple[str, str, str], heads: int, name: str, *, first: bool) -> str:
         """Attention of packed rows, one text after the other."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from compressbert.export.attention import AttentionWriter
 from compressbert.export.embedding import EmbeddingWriter, input_names
+from compressbert.export.form import Form
 from compressbert.export.graph import GraphBuilder
 from compressbert.export.packing import (
     Packing,
@@ -65,7 +66,7 @@ class Encoded:
     packing: Packing | None
 
 
-def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool, packed: bool) -> Encoded:
+def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool, form: Form) -> Encoded:
     """Write embeddings and every layer.
 
     Args:
@@ -73,15 +74,17 @@ def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool, packed
         model: The model; its family says where the modules are.
         first_token_only: Compute only the first token after the last layer's keys and values. Its row is the
             same as before, except that int8 activations of that layer take their range from it alone.
-        packed: Compute real tokens only; int8 activations then take their range from these.
+        form: How it is written. Where rows are packed, int8 activations take their range from real tokens.
     """
     graph, family, network = emit.graph, model.family, model.network
     sizes = write_sizes(graph)
-    packing = write_packing(graph) if packed else None
+    packing = write_packing(graph) if form.rows == "packed" else None
     x = EmbeddingWriter(emit, model, sizes, packing)(EMBEDDED)
-    mask = "" if packed else additive_mask(graph)
-    attention = AttentionWriter(graph, family.head_size(network), sizes.batch, packing, mask)
-    write = _LayerWriter(emit, activation_name(model), attention)
+    mask = "" if packing else additive_mask(graph)
+    attention = AttentionWriter(
+        graph, family.head_size(network), sizes.batch, packing, mask, kernel=form.attention == "kernel"
+    )
+    write = _LayerWriter(emit, activation_name(model), attention, joined=form.qkv == "joined")
     layers = family.layers(network)
     for index, layer in enumerate(layers):
         x = write(layer, x, layer_name(index), first=first_token_only and index == len(layers) - 1)
@@ -136,6 +139,7 @@ class _LayerWriter:
     emit: Emitter
     activation: str
     attention: AttentionWriter
+    joined: bool
 
     def __call__(self, layer: Layer, x: str, name: str, *, first: bool) -> str:
         """(rows, width) to the same, or to (batch, width) if only the first token is wanted."""
@@ -144,9 +148,15 @@ class _LayerWriter:
         if first:
             own = _first_rows(graph, x, self.attention.batch, self.attention.packing, f"{name}.first_token")
         scaling = float(layer.attention.scaling)  # type: ignore[arg-type]
-        query = emit.dense(own, layer.query, f"{name}.query", scale=scaling)
-        key = emit.dense(x, layer.key, f"{name}.key")
-        value = emit.dense(x, layer.value, f"{name}.value")
+        modules, names = (
+            (layer.query, layer.key, layer.value),
+            [f"{name}.{part}" for part in ("query", "key", "value")],
+        )
+        if self.joined and not first and emit.can_join(modules):
+            query, key, value = emit.joined_dense(x, modules, names, scales=(scaling, 1, 1))
+        else:
+            query = emit.dense(own, layer.query, names[0], scale=scaling)
+            key, value = (emit.dense(x, *pair) for pair in zip(modules[1:], names[1:], strict=True))
         context = self.attention(query, key, value, layer.heads, f"{name}.attention", first=first)
         attended = emit.dense(context, layer.attention_out, f"{name}.attention_out")
         attended = emit.residual_norm(attended, own, layer.attention_norm, f"{name}.attended")

@@ -5,7 +5,7 @@ Rows of tokens are the first axis throughout: (rows, width) goes in and (rows, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,10 +45,14 @@ class Table:
 
 
 class Emitter:
-    """Writes the modules of one network into a graph; weights keep the names they have in the checkpoint."""
+    """Writes the modules of one network into a graph; weights keep the names they have in the checkpoint.
 
-    def __init__(self, graph: GraphBuilder, network: nn.Module) -> None:
+    ``skip_norm``: residuals and their LayerNorm in one node.
+    """
+
+    def __init__(self, graph: GraphBuilder, network: nn.Module, *, skip_norm: bool = False) -> None:
         self.graph = graph
+        self._skip_norm = skip_norm
         self._names: Mapping[nn.Module, str] = {module: name for name, module in network.named_modules()}
 
     def name_of(self, module: nn.Module) -> str:
@@ -76,6 +80,42 @@ class Emitter:
         if module.bias is not None:
             inputs.append(self.graph.constant(to_array(module.bias) * factor, f"{path}.bias"))
         return self.graph.node("Gemm", inputs, name, transB=1)
+
+    def can_join(self, modules: Sequence[nn.Module]) -> bool:
+        """Whether `joined_dense` can write these: fp32 with biases, or int8 on one grid with biases."""
+        if any(getattr(module, "bias", None) is None for module in modules):
+            return False
+        if all(isinstance(module, nn.Linear) for module in modules):
+            return True
+        return all(isinstance(module, Int8Linear) and module.fixed is None for module in modules)
+
+    def joined_dense(
+        self, x: str, modules: Sequence[nn.Module], names: Sequence[str], *, scales: Sequence[float]
+    ) -> list[str]:
+        """Several products of one input in one, cut apart afterwards; values like those of `dense`."""
+        graph, path = self.graph, self.name_of(modules[0])
+        factors = [np.float32(scale) for scale in scales]
+        pairs = list(zip(modules, factors, strict=True))
+        bias = graph.constant(
+            np.concatenate([to_array(module.bias) * factor for module, factor in pairs]),  # type: ignore[arg-type]
+            f"{path}.joined.bias",
+        )
+        if isinstance(modules[0], Int8Linear):
+            value, value_scale, zero_point = graph.quantized(x)
+            integers = [module for module in modules if isinstance(module, Int8Linear)]
+            matrix = np.concatenate([to_array(module.matrix).T for module in integers], axis=1)
+            scale = np.concatenate([to_array(m.scale) * f for m, f in zip(integers, factors, strict=True)])
+            weights = [graph.constant(matrix, f"{path}.joined.weight"), value_scale]
+            weights += [graph.constant(scale, f"{path}.joined.scale"), zero_point, "", bias]
+            joined = graph.node(
+                "MatMulIntegerToFloat", [value, *weights], f"{names[0]}.joined", domain=MICROSOFT
+            )
+        else:
+            matrix = np.concatenate([to_array(module.weight) * factor for module, factor in pairs])  # type: ignore[arg-type]
+            weight = graph.constant(matrix, f"{path}.joined.weight")
+            joined = graph.node("Gemm", [x, weight, bias], f"{names[0]}.joined", transB=1)
+        cuts = graph.integers(*(int(module.out_features) for module in modules))  # type: ignore[arg-type]
+        return graph.nodes("Split", [joined, cuts], list(names), axis=1)
 
     def _integer_dense(self, x: str, module: Int8Linear, name: str, scale: float) -> str:
         path = self.name_of(module)
@@ -119,6 +159,21 @@ class Emitter:
 
     def residual_norm(self, x: str, residual: str, module: nn.LayerNorm, name: str) -> str:
         """``LayerNorm(x + residual)``, written as Sum: onnxruntime fuses Add into a kernel that is slower."""
+        if self._skip_norm and module.bias is not None:
+            path = self.name_of(module)
+            weights = [
+                self.graph.weight(getattr(module, part), f"{path}.{part}") for part in ("weight", "bias")
+            ]
+            flat = [self.graph.node("Unsqueeze", [value, self.graph.integers(0)], f"{name}.{part}")
+                    for part, value in (("x", x), ("residual", residual))]  # fmt: skip
+            summed = self.graph.node(
+                "SkipLayerNormalization",
+                [*flat, *weights],
+                f"{name}.normed",
+                domain=MICROSOFT,
+                epsilon=module.eps,
+            )
+            return self.graph.node("Squeeze", [summed, self.graph.integers(0)], name)
         return self.norm(self.graph.node("Sum", [x, residual], f"{name}.sum"), module, name)
 
     def activation(self, x: str, kind: str, name: str) -> str:

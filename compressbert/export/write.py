@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from compressbert.errors import ConfigError, InputError
 from compressbert.export import heads, trace
 from compressbert.export.encoder import input_names, write_encoder
 from compressbert.export.folder import staging, write_companions
+from compressbert.export.form import Form
 from compressbert.export.graph import GraphBuilder
 from compressbert.export.metadata import metadata_of
 from compressbert.export.parity import Parity, check
@@ -26,6 +27,7 @@ from compressbert.model.handle import Model
 from compressbert.progress import note
 from compressbert.results.record import Portability
 
+DEFAULT_FORM = Form()
 FILES: dict[Precision, str] = {
     "fp32": "onnx/model.onnx",
     "int8": "onnx/model_quantized.onnx",
@@ -56,7 +58,12 @@ class ExportFacts:
 
 
 def export_onnx(
-    model: Model, folder: Path, settings: ExportConfig, *, formats: Formats | None = None
+    model: Model,
+    folder: Path,
+    settings: ExportConfig,
+    *,
+    formats: Formats | None = None,
+    form: Form = DEFAULT_FORM,
 ) -> ExportFacts:
     """Write ``onnx/model.onnx`` and/or ``onnx/model_quantized.onnx``, `config.json` and the tokenizer.
 
@@ -69,6 +76,7 @@ def export_onnx(
         folder: Made if it does not exist.
         settings: Precision, operator set, lossless speed-ups.
         formats: What data decided about single modules of the int8 file; default: nothing.
+        form: How the graph is written, for models that are written directly.
 
     Raises:
         ConfigError: A precision this model cannot be exported with.
@@ -91,7 +99,7 @@ def export_onnx(
             if reason:
                 parity[precision] = trace.export(variant, file, opset=settings.opset)
             else:
-                save(build(variant, settings), file)
+                save(build(variant, settings, form), file)
                 parity[precision] = check(variant, file)
         write_companions(model, stage)
     for text in notes:
@@ -101,7 +109,12 @@ def export_onnx(
     return ExportFacts(files, parity, time.perf_counter() - started, route, tuple(notes), portable)
 
 
-def build(model: Model, settings: ExportConfig) -> onnx.ModelProto:
+def is_direct(model: Model) -> bool:
+    """Whether the graph is written directly from the weights, not by PyTorch's exporter."""
+    return not _refusal(model)
+
+
+def build(model: Model, settings: ExportConfig, form: Form = DEFAULT_FORM) -> onnx.ModelProto:
     """The graph of a model of a known family, in the precision its modules have.
 
     Raises:
@@ -111,12 +124,12 @@ def build(model: Model, settings: ExportConfig) -> onnx.ModelProto:
     if head is None or heads.refusal(model):
         raise InputError(f"This model cannot be written directly: {heads.refusal(model)}.")
     graph = GraphBuilder()
-    emit = Emitter(graph, model.network)
+    emit = Emitter(graph, model.network, skip_norm=form.norm == "skip")
     encoded = write_encoder(
         emit,
         model,
         first_token_only=settings.optimize and head.reads_first_token,
-        packed=settings.optimize,
+        form=form if settings.optimize else replace(form, rows="padded"),
     )
     outputs = heads.write_head(emit, head, encoded, width=model.width)
     precision = stored_precision(model)

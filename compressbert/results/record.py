@@ -251,6 +251,23 @@ class Comparison(Record):
     worst_flips: tuple[Flip, ...] = ()
 
 
+class TimedForm(Record):
+    """A form of an exported graph and its speed against the default form."""
+
+    form: dict[str, str]
+    speedup: float = Field(description="Geometric mean over the shapes; above 1 is faster than the default.")
+    speedup_by_cell: dict[str, Interval] = Field(default_factory=dict, description="Cell name to ratio.")
+    latency: tuple[LatencyCell, ...] = ()
+
+
+class Tuning(Record):
+    """Which form of the graph was kept, and the timings on this machine that said so."""
+
+    chosen: dict[str, str]
+    forms: tuple[TimedForm, ...] = Field(description="The default form first.")
+    conditions: Conditions | None = None
+
+
 class StepResult(Record):
     """Content of `result.json`."""
 
@@ -268,6 +285,7 @@ class StepResult(Record):
     comparison: Comparison | None = Field(None, description="With the baseline `evaluate` was given.")
     sensitivity: Sensitivity | None = Field(None, description="Of an int8 export that was asked for it.")
     portability: Portability | None = Field(None, description="Of an int8 file; absent for others.")
+    tuning: Tuning | None = Field(None, description="Of an export with `tune`.")
     latency: tuple[LatencyCell, ...] = ()
     memory: MemoryFacts | None = None
     training: tuple[dict[str, float], ...] = Field((), description="Logged steps: step, loss and its parts.")

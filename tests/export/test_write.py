@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import onnx
 import pytest
@@ -199,8 +199,8 @@ def test_a_failed_second_file_does_not_leave_the_first(
 def test_a_file_onnxruntime_refuses_is_a_work_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = write.build
 
-    def broken(model: object, settings: ExportConfig) -> onnx.ModelProto:
-        proto = original(model, settings)  # type: ignore[arg-type]
+    def broken(*arguments: Any) -> onnx.ModelProto:
+        proto = original(*arguments)
         proto.graph.node[3].op_type = "NoSuchOperator"
         return proto
 

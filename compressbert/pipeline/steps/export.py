@@ -10,6 +10,7 @@ from compressbert.config.extras import require_extras
 from compressbert.config.schema import DataConfig, ExportConfig, ExportStepConfig
 from compressbert.errors import ConfigError
 from compressbert.export.foreign import load_for_export
+from compressbert.export.form import Form
 from compressbert.export.targets import arrange, check_target
 from compressbert.export.variants import Formats, variant
 from compressbert.export.write import ExportFacts, export_onnx
@@ -25,6 +26,7 @@ from compressbert.pipeline.steps.calibration import calibration_batches
 from compressbert.pipeline.steps.formats import choose_formats
 from compressbert.pipeline.steps.inputs import Inputs, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, commit, output_folder
+from compressbert.pipeline.steps.tune import choose_form
 from compressbert.results.record import ModelFacts, Portability, StepResult
 from compressbert.results.store import StepFolder, step_folder
 from compressbert.train.predict import collect
@@ -67,19 +69,29 @@ def export(
         if inputs is not None and inputs.task.kind == "sentence-embedding":
             model.pooling = pooling_for(model.pooling, inputs.task.spec(), Path(config.model.path))
         formats, sensitivity = choose_formats(model, config.export, data, inputs)
-        exported = _write(model, step, config.export, data, formats)
+        lengths = None
+        if config.export.tune and inputs is not None and "validation" in inputs.splits:
+            lengths = inputs.required("validation", model.tokenizer).lengths.tolist()
+        form, tuning = choose_form(model, config.export, formats, lengths)
+        exported = _write(model, step, config.export, data, formats, form=form)
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)
-        outcome.sensitivity = sensitivity
+        outcome.sensitivity, outcome.tuning = sensitivity, tuning
         outcome.portability = _portability(exported.portability, model, config.export, formats, inputs)
         main = list(exported.files.values())[-1]
         return commit(step, outcome, _facts(model, main))
 
 
 def _write(
-    model: Model, step: StepFolder, settings: ExportConfig, data: DataConfig | None, formats: Formats
+    model: Model,
+    step: StepFolder,
+    settings: ExportConfig,
+    data: DataConfig | None,
+    formats: Formats,
+    *,
+    form: Form,
 ) -> ExportFacts:
     if settings.format == "onnx":
-        exported = export_onnx(model, step.folder, settings, formats=formats)
+        exported = export_onnx(model, step.folder, settings, formats=formats, form=form)
         moved = arrange(step.folder, model, settings, name=step.target.name)
         return replace(exported, files={name: moved.get(file, file) for name, file in exported.files.items()})
     if settings.precision in ("int4", "int8-weight-only") or settings.embeddings != "auto":

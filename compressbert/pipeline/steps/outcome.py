@@ -29,6 +29,7 @@ from compressbert.results.record import (
     SeedSummary,
     Sensitivity,
     StepResult,
+    Tuning,
 )
 from compressbert.results.store import RESULT_NAME, StepFolder, read_result
 
@@ -49,6 +50,7 @@ class Outcome:
     notes: Sequence[str] = ()
     portability: Portability | None = None
     sensitivity: Sensitivity | None = None
+    tuning: Tuning | None = None
     other_seeds: Mapping[int, Path] = field(default_factory=dict)  # seed to what its model predicted
     resolved: dict[str, Any] = field(default_factory=dict)  # the config with a method's defaults filled in
 
@@ -117,6 +119,7 @@ def commit(step: StepFolder, outcome: Outcome, model: ModelFacts | None) -> Step
         primary_metric=outcome.inputs.task.primary_metric if quality is not None and outcome.inputs else None,
         portability=outcome.portability,
         sensitivity=outcome.sensitivity,
+        tuning=outcome.tuning,
         seeds=seeds,
         training=tuple(dict(entry) for entry in outcome.log),
         notes=tuple(outcome.notes),
