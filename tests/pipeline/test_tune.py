@@ -55,7 +55,8 @@ def measured_as(monkeypatch: pytest.MonkeyPatch, speeds: Mapping[str, float]) ->
         )
         return [
             CandidateTimings(
-                name=name, path=str(file), runtime="onnxruntime", threads=1, load_ms=1, cells=cells, memory=MemoryFacts(peak_rss_mb=1),
+                name=name, path=str(file), runtime="onnxruntime", threads=1, load_ms=1, cells=cells,
+                memory=MemoryFacts(peak_rss_mb=1),
                 speedup_by_cell={
                     cell: Interval(value=speeds.get(name, 1), low=1, high=1)
                     for cell in ("1x16", "8x128")
