@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from compressbert.cli.app import app
+from compressbert.config.schema import PipelineConfig
 from tests.tiny import save_tiny, toy_rows, write_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,6 +82,44 @@ def test_the_makefile_of_the_ci_page_reruns_only_what_changed(tmp_path: Path) ->
     assert "compressbert run" in again.stdout
     assert "skipped" in again.stderr
     assert exported.stat().st_mtime_ns == written
+
+
+def test_the_workflow_of_the_ci_page_says_what_it_can_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a workflow; its commands are understood as far as their inputs; what it keeps is what a run leaves."""
+    (text,) = [block for block in blocks(CI, "yaml") if "runs-on:" in block]
+    workflow = yaml.safe_load(text)
+    events = workflow.get("on", workflow.get(True))  # YAML 1.1 reads the key `on` as true
+    assert events == ["push", "pull_request"]
+    steps = workflow["jobs"]["compress"]["steps"]
+    assert all(("uses" in step) != ("run" in step) for step in steps)
+    commands = [
+        line for step in steps for line in step.get("run", "").splitlines() if "compressbert " in line
+    ]
+    commands = [line for line in commands if line.startswith("compressbert ")]
+    assert len(commands) >= 2
+    prepare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipeline.yaml").write_text(
+        "name: model\n" + PIPELINE.replace("path: model", "path: missing/model")
+    )
+    for command in commands:
+        done = CliRunner().invoke(app, command.split()[1:])
+        reads_inputs = not command.startswith("compressbert check")
+        assert done.exit_code == (3 if reads_inputs else 0), f"{command}: {done.output}"
+    (junit,) = [word for command in commands for word in command.split() if word.endswith(".xml")]
+    kept = " ".join(step["with"]["path"] for step in steps if "upload-artifact" in step.get("uses", ""))
+    assert junit in kept
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in blocks(CI, "yaml") if "gates:" in block or "tracking:" in block]
+)
+def test_settings_of_the_ci_page_are_valid(block: str) -> None:
+    PipelineConfig.model_validate(
+        {"model": {"path": "m"}, "data": {}, "steps": [{"export": None}], **yaml.safe_load(block)}
+    )
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda file: file.stem)

@@ -1,4 +1,4 @@
-"""What a command with gates leaves for a CI system besides its exit code."""
+"""What a command with gates leaves for a CI system besides its exit code, and gates from a file of their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from compressbert.config.schema import Gates
     from compressbert.results.record import Report
 
 
@@ -19,8 +20,20 @@ def leave_for_ci(
         WorkError: The JUnit file cannot be written.
     """
     from compressbert.report.junit import write
-    from compressbert.report.summary import append_summary
+    from compressbert.report.summary import append_report
 
-    append_summary(report, os.environ)
+    append_report(report, os.environ)
     if junit is not None:
         write(report, junit, on_uncertain=on_uncertain)
+
+
+def read_gates(file: Path) -> Gates:
+    """The limits in a YAML file that holds what stands under ``gates:`` in a pipeline.
+
+    Raises:
+        ConfigError: Everything that is wrong, with its line.
+    """
+    from compressbert.config.load import load_document, validate
+    from compressbert.config.schema import Gates
+
+    return validate(load_document(file), Gates)

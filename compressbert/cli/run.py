@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compressbert.cli.console import Screen
+from compressbert.cli.console import Screen, write_line
 from compressbert.cli.options import DryRun, Junit, NeededConfig, Output, Set
 
 Force = Annotated[
@@ -96,8 +96,11 @@ def _show_result(screen: Screen, result: Any) -> None:
         "ran": list(result.ran),
         "skipped": list(result.skipped),
         "exit_code": result.exit_code,
+        "untracked": None if result.untracked is None else str(result.untracked),
         "report": result.report.model_dump(mode="json"),
     }
     page = result.folder / "report.html"
     where = [Text(f"\nreport: {page}")] if page.is_file() else []
     screen.show(document, render(result.report), *where)
+    if result.untracked is not None:
+        write_line(f"error: {result.untracked}")

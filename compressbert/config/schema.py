@@ -39,6 +39,7 @@ from compressbert.config.sections import (
     TrainOverrides,
 )
 from compressbert.config.steps import STEP_KINDS, PipelineStep, parse_steps
+from compressbert.config.tracking import Tracking, TrackingConfig
 
 __all__ = [
     "STEP_KINDS",
@@ -72,6 +73,8 @@ __all__ = [
     "TagScheme",
     "TaggingSettings",
     "TaskKind",
+    "Tracking",
+    "TrackingConfig",
     "TrainConfig",
     "TrainOverrides",
     "parse_steps",
@@ -163,4 +166,5 @@ class PipelineConfig(Settings):
     )
     report: ReportConfig = Field(default_factory=ReportConfig, description="How the run is reported.")
     gates: Gates = Field(default_factory=Gates, description="Limits the last row must keep.")
+    tracking: Tracking = Field(None, description="Where the finished run is logged; default: nowhere.")
     output: str | None = Field(None, description="Run folder; default: runs/NAME.")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from compressbert.config.problems import suggestion
 from compressbert.config.schema import Gates
 from compressbert.pipeline.enough import at_once, need, need_text
 from compressbert.report.figures import headline_latency
-from compressbert.results.record import Conditions, Interval, Need, ReportGate, ReportRow, Slice
+from compressbert.results.record import Conditions, Interval, Need, Report, ReportGate, ReportRow, Slice
 
 Side = Literal["at most", "at least"]
 Verdict = Literal["pass", "fail", "cannot-tell"]
@@ -66,6 +66,12 @@ def exit_code(verdicts: Iterable[ReportGate], on_uncertain: OnUncertain) -> int:
     """1 if a gate failed, or could not tell and ``on_uncertain`` is fail; else 0."""
     refused = {"fail", "cannot-tell"} if on_uncertain == "fail" else {"fail"}
     return int(any(gate.verdict in refused for gate in verdicts))
+
+
+def own_policy(report: Report) -> OnUncertain:
+    """What the run of ``report`` was told to do with a gate that cannot tell."""
+    found = (report.config.get("gates") or {}).get("on_uncertain")
+    return next((policy for policy in get_args(OnUncertain) if policy == found), "warn")
 
 
 def _interval(

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from compressbert.config.extras import require_tracking
 from compressbert.config.schema import CompressConfig, FinetuneConfig, PipelineConfig
+from compressbert.errors import WorkError
 from compressbert.pipeline.gates import exit_code
 from compressbert.pipeline.keys import model_fingerprint
-from compressbert.pipeline.measurements import report_of
+from compressbert.pipeline.measurements import PLACE, report_of
 from compressbert.pipeline.plan import (
     INPUT,
     LOCK,
@@ -20,6 +22,7 @@ from compressbert.pipeline.plan import (
     plan,
     read_lock,
 )
+from compressbert.pipeline.tracking import track
 from compressbert.progress import note
 from compressbert.results.record import Report
 from compressbert.results.store import RESULT_NAME, folder_lock, write_json_atomic
@@ -34,6 +37,7 @@ class RunResult:
     ran: tuple[str, ...]
     skipped: tuple[str, ...]
     exit_code: int
+    untracked: WorkError | None = None  # why the finished run could not be logged
 
 
 def run(
@@ -54,22 +58,38 @@ def run(
         only: Run this step alone; what it reads must be there.
 
     Returns:
-        The report and the exit code: 1 if a gate failed, else 0.
+        The report and the exit code: 1 if a gate failed, 4 if the finished run could not be logged, else 0.
 
     Raises:
         ConfigError: A setting is wrong, or another run works in the same folder.
         InputError: A model or data is missing or unusable.
         WorkError: A step failed.
     """
+    require_tracking(config.tracking)
     planned = plan(config, force=force, from_step=from_step, only=only)
     check_running(planned)
     with folder_lock(planned.folder):
         steps = _run_steps(config, planned)
         planned = replace(planned, steps=steps)
         report = report_of(config, planned)
+        untracked = _tracked(config, report, planned.folder)
     ran = tuple(step.name for step in planned.steps if step.action == "run")
     skipped = tuple(step.name for step in planned.steps if step.action == "skip")
-    return RunResult(report, planned.folder, ran, skipped, exit_code(report.gates, config.gates.on_uncertain))
+    code = exit_code(report.gates, config.gates.on_uncertain)
+    if code == 0 and untracked is not None:
+        code = untracked.exit_code
+    return RunResult(report, planned.folder, ran, skipped, code, untracked)
+
+
+def _tracked(config: PipelineConfig, report: Report, folder: Path) -> WorkError | None:
+    """Log the finished run where that is asked for; a failure to do so takes nothing away from it."""
+    if config.tracking is None:
+        return None
+    try:
+        track(config, report, folder, folder / PLACE)
+    except WorkError as error:
+        return error
+    return None
 
 
 def _run_steps(config: PipelineConfig, planned: Plan) -> tuple[PlannedStep, ...]:

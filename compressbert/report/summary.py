@@ -13,10 +13,15 @@ VARIABLE = "GITHUB_STEP_SUMMARY"
 LIMIT = 1024 * 1024  # bytes; GitHub drops a longer summary altogether
 
 
-def append_summary(report: Report, environment: Mapping[str, str]) -> bool:
-    """Append the report's Markdown to the job's summary, if there is one; say so if that fails, and go on.
+def append_report(report: Report, environment: Mapping[str, str]) -> bool:
+    """Append the report to the job's summary, its settings left out; see `append_summary`."""
+    return append_summary(markdown.render(report.model_copy(update={"config": {}})), environment)
 
-    The settings are left out. A report longer than the page may be is cut after a whole line.
+
+def append_summary(text: str, environment: Mapping[str, str]) -> bool:
+    """Append Markdown to the job's summary, if there is one; say so if that fails, and go on.
+
+    What is longer than the page may be is cut after a whole line.
     """
     name = environment.get(VARIABLE)
     if not name:
@@ -24,9 +29,8 @@ def append_summary(report: Report, environment: Mapping[str, str]) -> bool:
     file = Path(name)
     try:
         taken = file.stat().st_size if file.is_file() else 0
-        text = _cut(markdown.render(report.model_copy(update={"config": {}})), LIMIT - taken)
         with file.open("a", encoding="utf-8") as summary:
-            summary.write(text)
+            summary.write(_cut(text, LIMIT - taken))
     except OSError as error:
         warn(f"{VARIABLE}: {file} cannot be written: {error.strerror}")
         return False

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from compressbert.errors import WorkError
 from compressbert.results.environment import environment
 from compressbert.results.record import Report, ReportGate, ReportRow
 from tests.cli.support import invoke, stand_in
@@ -43,6 +44,7 @@ class Ran:
     report: Report = field(default_factory=report)
     ran: tuple[str, ...] = ("prune",)
     skipped: tuple[str, ...] = ("export",)
+    untracked: WorkError | None = None
 
 
 @pytest.fixture
@@ -97,6 +99,20 @@ def test_gates_are_left_for_the_ci_system(monkeypatch: pytest.MonkeyPatch, pipel
     assert (place / "summary.md").read_text().count("## Gates") == 1
 
 
+def test_a_run_that_was_not_logged_is_shown_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, pipeline: Path
+) -> None:
+    lost = WorkError("tracking: the server is down", hint="Again later.")
+    ran = Ran(4, pipeline.parent / "run", untracked=lost)
+    stand_in(monkeypatch, "compressbert.pipeline.run", run=lambda config, **choice: ran)
+    result = invoke("run", pipeline, "--quiet")
+    assert result.exit_code == 4
+    assert "[run]" in result.stdout
+    assert "error: tracking: the server is down\nAgain later." in result.stderr
+    result = invoke("run", pipeline, "--json")
+    assert json.loads(result.stdout)["untracked"] == "tracking: the server is down\nAgain later."
+
+
 def test_a_junit_file_that_cannot_be_written_stops_before_any_work(pipeline: Path) -> None:
     result = invoke("run", pipeline, "--junit", pipeline.parent)
     assert result.exit_code == 2
@@ -130,8 +146,9 @@ def test_what_is_wrong_is_said_before_the_first_step(
 def test_report_of_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
-    def build(folders: list[Path], *, baseline: Path | None, output: Path | None) -> Report:
+    def build(folders: list[Path], *, baseline: Path | None, output: Path | None, gates: Any) -> Report:
         calls.append((folders, baseline, output))
+        assert gates is None
         return report()
 
     stand_in(monkeypatch, "compressbert.pipeline.steps.report", report=build)

@@ -12,15 +12,15 @@ from tests.report.examples import example
 
 
 def test_nothing_is_written_outside_of_a_job(tmp_path: Path) -> None:
-    assert not summary.append_summary(example(), {})
-    assert not summary.append_summary(example(), {summary.VARIABLE: ""})
+    assert not summary.append_report(example(), {})
+    assert not summary.append_report(example(), {summary.VARIABLE: ""})
 
 
 def test_the_report_is_appended_without_its_settings(tmp_path: Path) -> None:
     file = tmp_path / "summary.md"
     file.write_text("# Build\n")
     for _ in range(2):
-        assert summary.append_summary(example(), {summary.VARIABLE: str(file)})
+        assert summary.append_report(example(), {summary.VARIABLE: str(file)})
     report = render(example(config={}))
     assert file.read_text() == f"# Build\n\n{report}\n{report}"
     assert "## Gates" in report
@@ -32,12 +32,12 @@ def test_a_report_longer_than_the_page_is_cut_after_a_line(
     file = tmp_path / "summary.md"
     file.write_text("before\n")
     monkeypatch.setattr(summary, "LIMIT", 200)
-    assert summary.append_summary(example(), {summary.VARIABLE: str(file)})
+    assert summary.append_report(example(), {summary.VARIABLE: str(file)})
     text = file.read_text()
     assert len(text.encode()) <= 200
     assert text.endswith("\n\n(The rest is in report.md.)\n")
     assert text.startswith("before\n\n# SST-2 chain\n")
-    assert summary.append_summary(example(), {summary.VARIABLE: str(file)})
+    assert summary.append_report(example(), {summary.VARIABLE: str(file)})
     assert file.read_text() == text  # full
 
 
@@ -46,6 +46,6 @@ def test_a_summary_that_cannot_be_written_is_a_warning(
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(summary, "warn", said.append)
-    assert not summary.append_summary(example(), {summary.VARIABLE: str(tmp_path)})
+    assert not summary.append_report(example(), {summary.VARIABLE: str(tmp_path)})
     assert len(said) == 1
     assert "cannot be written" in said[0]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compressbert.config.schema import Gates
 from compressbert.errors import ConfigError, InputError
 from compressbert.pipeline.steps.sources import (
     Source,
@@ -17,6 +18,7 @@ from compressbert.pipeline.steps.sources import (
     read_source,
     shared_baseline,
 )
+from compressbert.pipeline.verdicts import judged
 from compressbert.report.regression import Paired, regression
 from compressbert.report.regression_views import write_regression
 from compressbert.report.rows import against
@@ -32,7 +34,13 @@ _APART = (
 _MACHINES = "The runs were timed on different machines: their speed-ups need not agree on one."
 
 
-def report(folders: Sequence[Path], *, baseline: Path | None = None, output: Path | None = None) -> Report:
+def report(
+    folders: Sequence[Path],
+    *,
+    baseline: Path | None = None,
+    output: Path | None = None,
+    gates: Gates | None = None,
+) -> Report:
     """Return the report of one pipeline run, or a comparison of runs and step folders.
 
     Of a run that is compared its last row counts. Runs that share their baseline keep what they measured against it;
@@ -42,6 +50,7 @@ def report(folders: Sequence[Path], *, baseline: Path | None = None, output: Pat
         folders: One run folder with a report.json, or several run or step folders.
         baseline: The step folder that the others are compared with; default: the first.
         output: Folder for report.json, report.md and report.html; default: a run folder's own are rewritten.
+        gates: Judge the last row by these limits, in place of the run's own; its own report then stays as it is.
 
     Raises:
         ConfigError: No folder.
@@ -51,10 +60,22 @@ def report(folders: Sequence[Path], *, baseline: Path | None = None, output: Pat
         raise ConfigError("no folder was given", hint="compressbert report RUN_FOLDER")
     if len(folders) == 1 and baseline is None and is_report(folders[0]):
         found = read_report(folders[0])
+        if gates is not None:
+            return _judged(found, gates, output)
         own = folders[0] if folders[0].is_dir() else folders[0].parent
         write_report(found, output or own)
         return found
     found = _compare([*([baseline] if baseline else []), *(f for f in folders if f != baseline)])
+    if gates is not None:
+        return _judged(found, gates, output)
+    if output is not None:
+        write_report(found, output)
+    return found
+
+
+def _judged(measured: Report, gates: Gates, output: Path | None) -> Report:
+    settings = {**measured.config, "gates": gates.model_dump(mode="json")}
+    found = judged(gates, measured).model_copy(update={"config": settings})
     if output is not None:
         write_report(found, output)
     return found
