@@ -47,7 +47,9 @@ def render(report: Report) -> str:
         plots=drawn,
         sections=sections,
         places=[place for place, _ in sections],
-        summary=figures.summary(report),
+        summary=figures.summary(report).replace(
+            " %", "\u00a0%"
+        ),  # no line ends between a figure and its unit
         metric=tables.metric_of(report),
         last=last,
         headline_figures=_headline(last),
