@@ -9,7 +9,9 @@ from compressbert.export.graph import OLDEST_ONNXRUNTIME
 from compressbert.model.handle import Model
 
 LOW_BIT = ("int4", "int8-weight-only")
-OLDEST_LOW_BIT = "1.22"  # the first with packed tables of 4 bits; newer than any operator set needs
+OLDEST_LOW_BIT = (
+    "1.23"  # 1.22 lacks packed tables of 4 bits and products of 8; newer than any operator set needs
+)
 
 
 def metadata_of(model: Model, *, precision: str, opset: int, known_family: bool = True) -> dict[str, str]:

@@ -28,7 +28,10 @@ def test_files_agree_with_pytorch_and_are_deterministic(family: str, precision: 
     assert file.read_bytes() == next(iter(again.files.values())).read_bytes()
     limit = 1.0 if precision == "int4" else 0.2
     assert np.abs(run_file(file, batch) - run_network(model, batch)).max() < limit
-    operators = [node.op_type for node in all_nodes(onnx.load(str(file)).graph)]
+    proto = onnx.load(str(file))
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    assert (metadata["precision"], metadata["oldest_onnxruntime"]) == (precision, "1.23")
+    operators = [node.op_type for node in all_nodes(proto.graph)]
     assert operators.count("MatMulNBits") >= 3 * 6
     assert ("GatherBlockQuantized" in operators) == (precision == "int4")
     assert onnx_file(tmp_path / "one") == file
