@@ -186,8 +186,9 @@ def _machines(old: Report, new: Report) -> str:
 
 
 def _baselines(old: Report, new: Report) -> str:
-    sizes = {base.bytes_on_disk if base else None for base in (_baseline(old), _baseline(new))}
-    return "" if len(sizes) == 1 else "the baselines differ in size"
+    bases = (_baseline(old), _baseline(new))
+    shapes = {(base.parameters, base.macs_per_token) if base else None for base in bases}
+    return "" if len(shapes) == 1 else "the baselines differ in shape"
 
 
 def _baseline(report: Report) -> ReportRow | None:

@@ -18,6 +18,8 @@ RULE = (
     "excludes no change and the value exceeds the tolerance. Anything else cannot be told."
 )
 
+_WIDE = 140  # columns from which on the tolerance and the basis have room
+
 
 class RegressionView:
     """A regression check as rich prints it."""
@@ -28,7 +30,7 @@ class RegressionView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(title(self._found), style="bold")
         yield Text()
-        narrow = options.max_width < terminal.WIDE
+        narrow = options.max_width < _WIDE
         yield terminal.table(changes(self._found, brief=narrow), narrow=narrow)
         yield Text()
         yield Text(summary(self._found))

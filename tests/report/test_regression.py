@@ -145,6 +145,12 @@ def test_what_cannot_be_held_against_each_other_is_not_judged() -> None:
     assert named(found, "peak memory, MB").basis == "measured on different machines"
     assert verdicts(found)["bytes on disk"] == "worse"  # bytes are bytes on every machine
 
+    report = full()
+    smaller = report.rows[0].model_copy(update={"parameters": 11_000_000})
+    other_base = report.model_copy(update={"rows": (smaller, *report.rows[1:])})
+    found = regression(report, other_base)
+    assert {c.basis for c in found.changes if c.kind == "speed"} == {"the baselines differ in shape"}
+
     more_rows = regression(full(), changed(quality=scored(0.5, examples=1000)))
     assert named(more_rows, "accuracy").basis == "872 rows then, 1,000 now"
     assert verdicts(more_rows)["accuracy"] == verdicts(more_rows)["retained"] == "cannot-tell"
