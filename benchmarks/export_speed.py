@@ -123,7 +123,7 @@ def candidates(model: Path, data: Path, peers: Path, tokenizer: Tokenizer) -> di
         network,
         peers / "ours-static",
         ExportConfig(precision="int8", activations="static"),
-        Formats(ranges=calibrated(network, texts)),
+        formats=Formats(ranges=calibrated(network, texts)),
     ).files
     optimum = optimum_files(model, peers)
     openvino = openvino_file(optimum["fp32"], model, texts, tokenizer, peers)
