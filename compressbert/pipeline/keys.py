@@ -23,7 +23,7 @@ CODE = {
     "finetune": ("data", "tasks", "model", "nn", "train"),
     "compress": ("data", "tasks", "model", "nn", "train", "methods/base.py", "methods/knowledge.py"),
     "export": ("model", "nn/int8.py", "export"),
-    "measure": ("measure",),
+    "measure": ("measure", "tasks", "pipeline/steps/compare.py"),
 }
 
 
@@ -38,14 +38,15 @@ def code_sha(parts: Iterable[str]) -> str:
 
 
 def data_fingerprint(data: DataConfig | None) -> dict[str, str]:
-    """Return what identifies the data: the hashes of local files, or the hub name.
+    """Return what identifies the data: the hashes of local files, or the hub name, and how they are read and scored.
 
     Raises:
         InputError: A data file does not exist.
     """
     if data is None:
         return {}
-    found: dict[str, str] = {"hub": data.hub} if data.hub else {}
+    read = data.model_dump(mode="json", exclude={"hub", "train", "validation"})
+    found: dict[str, str] = {"settings": sha256_json(read), **({"hub": data.hub} if data.hub else {})}
     for split in ("train", "validation"):
         value = getattr(data, split)
         if value is None or (data.hub and not Path(value).exists()):
