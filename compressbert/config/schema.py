@@ -113,10 +113,20 @@ class CompressConfig(TrainingStepConfig):
     teacher: ModelSource | None = Field(
         None, description="Teacher of a re-tune; default: the model before compression."
     )
+    student: ModelSource | None = Field(
+        None,
+        description="Where a distilled student starts, in place of a part of its teacher; for methods that say so.",
+    )
     data: DataConfig | None = Field(None, description="Data to train and score on; some methods need none.")
     train: TrainOverrides = Field(
         default_factory=dict, description="Training settings over the method's defaults."
     )
+
+    @property
+    def others(self) -> dict[str, ModelSource]:
+        """The models that are read beside the first one, by what they are: teacher, student."""
+        found = {"teacher": self.teacher, "student": self.student}
+        return {role: source for role, source in found.items() if source is not None}
 
 
 class ExportStepConfig(StepConfig):

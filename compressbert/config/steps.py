@@ -46,6 +46,9 @@ class CompressStep(FinetuneStep):
     """Settings of a `distill`, `prune` or `quantize` step of a pipeline."""
 
     method: MethodSettings = Field(description="The method's name and its settings.")
+    student: str | None = Field(
+        None, description="Where a distilled student starts: a step's name or a model folder."
+    )
     teacher: str | None = Field(
         None, description="Teacher: a step's name or a model folder; default: the step's input."
     )
@@ -79,6 +82,7 @@ class PipelineStep(Settings):
     seed: int | None = None
     seeds: int | None = None
     teacher: str | None = None
+    student: str | None = None
     export: ExportConfig | None = None
 
 

@@ -46,6 +46,7 @@ class Run:
         validation: Validation rows; used to choose the best epoch when the settings ask for it.
         settings: How the method trains.
         teacher: The dense model; put into evaluation mode with gradients off when the run is made.
+        student: Where a student starts, if not at a part of its teacher.
         seed: Seed of everything random.
         work: Folder for checkpoints and teacher outputs; survives a kill, so that the same run resumes.
         generator: A CPU generator started from ``seed``, for what a method draws itself.
@@ -60,6 +61,7 @@ class Run:
     teacher: Model | None
     seed: int
     work: Path
+    student: Model | None = None
     generator: torch.Generator = field(init=False, repr=False)
     notes: list[str] = field(default_factory=list)
     log: list[dict[str, float]] = field(default_factory=list)
@@ -80,6 +82,7 @@ class Run:
         validation: Encoded | None = None,
         settings: TrainConfig | Mapping[str, Any] | None = None,
         teacher: Model | None = None,
+        student: Model | None = None,
         seed: int = 0,
         work: str | Path,
     ) -> Run:
@@ -92,7 +95,7 @@ class Run:
         """
         if not isinstance(settings, TrainConfig):
             settings = TrainConfig.model_validate(settings or {})
-        return cls(task, train, validation, settings, teacher, seed, Path(work))
+        return cls(task, train, validation, settings, teacher, seed, Path(work), student)
 
     def require(self, method: str, needs: tuple[str, ...]) -> None:
         """Check that the run has what a method needs.
@@ -240,14 +243,19 @@ def trainable_copy(model: Model, method: str) -> Model:
     Raises:
         InputError: The model is int8.
     """
+    refuse_int8(model, method)
+    copy = model.copy().eval()
+    copy.network.requires_grad_(True)
+    return copy
+
+
+def refuse_int8(model: Model, method: str) -> None:
+    """Raise InputError for an int8 model, which ``method`` cannot train or learn from."""
     if model.is_int8:
         raise InputError(
             f"{method} cannot work on int8 weights, which have no gradient",
             hint="Give it the fp32 model, and quantize last.",
         )
-    copy = model.copy().eval()
-    copy.network.requires_grad_(True)
-    return copy
 
 
 def labels_of(batch: Batch) -> Tensor:

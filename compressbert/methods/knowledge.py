@@ -94,14 +94,20 @@ def soft_loss(kind: TaskKind, soft: Soft, student: Tensor, teacher: Tensor, temp
 def retune_loss(
     run: Run, *, temperature: float = 2.0, soft_weight: float = 1.0, hard_weight: float = 1.0
 ) -> Loss:
-    """Return soft_weight · T² · KL(dense ‖ cut) + hard_weight · task loss; dense is ``run.teacher``."""
+    """Return soft_weight · T² · KL(dense ‖ cut) + hard_weight · task loss; dense is ``run.teacher``.
+
+    Labels are read only if they have weight.
+    """
     teacher = teacher_signals(run, hidden=False)
     task = run.required_task
 
     def loss(model: Model, batch: Batch) -> dict[str, Tensor]:
         logits, signals = forward(model, batch, task=task, hidden=False)
         soft = soft_loss(task.kind, "kl", signals.logits, teacher(batch).logits, temperature)
-        return {"soft": soft_weight * soft, "task": hard_weight * task.loss(logits, labels_of(batch))}
+        parts = {"soft": soft_weight * soft}
+        if hard_weight:
+            parts["task"] = hard_weight * task.loss(logits, labels_of(batch))
+        return parts
 
     return loss
 

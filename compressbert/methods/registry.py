@@ -84,7 +84,7 @@ def read_method(file: Path) -> MethodInfo:
         survey=constants.get("SURVEY"),
         path=file,
         train_defaults=dict(constants.get("TRAIN_DEFAULTS", {})),
-        settings=_annotated_names(defined["Config"]),
+        settings=_settings_of(tree, "Config"),
     )
 
 
@@ -133,9 +133,31 @@ def _paper(docstring: str) -> str:
     return line.removeprefix("Paper:").strip()
 
 
-def _annotated_names(node: ast.AST) -> tuple[str, ...]:
-    fields = [item for item in getattr(node, "body", []) if isinstance(item, ast.AnnAssign)]
-    return tuple(item.target.id for item in fields if isinstance(item.target, ast.Name))
+def _settings_of(tree: ast.Module, name: str) -> tuple[str, ...]:
+    """Names of the settings a class declares and of those it has from classes of modules beside `base.py`."""
+    node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    inherited = [
+        setting
+        for base in node.bases
+        if isinstance(base, ast.Name) and (file := _home_of(tree, base.id)) is not None
+        for setting in _settings_of(ast.parse(file.read_text(encoding="utf-8")), base.id)
+    ]
+    own = [
+        item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    ]
+    return tuple(
+        dict.fromkeys([*inherited, *(item.target.id for item in own if isinstance(item.target, ast.Name))])
+    )
+
+
+def _home_of(tree: ast.Module, name: str) -> Path | None:
+    """The file beside `base.py` that ``name`` is imported from."""
+    for node in tree.body:
+        module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        if module.startswith("compressbert.methods.") and name in {alias.name for alias in node.names}:  # type: ignore[attr-defined]
+            file = FOLDER / f"{module.rpartition('.')[2]}.py"
+            return file if file.is_file() else None
+    return None
 
 
 def _constants(tree: ast.Module, file: Path) -> dict[str, Any]:

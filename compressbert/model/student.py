@@ -23,7 +23,7 @@ class Shape:
     """Sizes of a student; None keeps the teacher's.
 
     Attributes:
-        layers: The teacher's layers it starts from, one for each of its own.
+        layers: The teacher's layers it starts from, one for each of its own; at random only their number counts.
         hidden: Width between layers; a multiple of the heads.
         heads: Attention heads in each layer.
         ffn: Neurons of each feed-forward network.
@@ -49,6 +49,8 @@ def build_student(teacher: Model, shape: Shape, *, init: Init, seed: int = 0) ->
         ConfigError: A size is impossible, or larger than the teacher's where its weights are to be cut.
     """
     sizes = _sizes(teacher, shape)
+    if init == "teacher":
+        _check_layers(teacher, shape.layers)
     if init == "teacher" and sizes == _own_sizes(teacher) | {"layers": len(shape.layers)}:
         student = teacher.copy().eval()
         student.network.requires_grad_(True)
@@ -81,12 +83,6 @@ def _own_sizes(model: Model) -> dict[str, int]:
 
 def _sizes(teacher: Model, shape: Shape) -> dict[str, int]:
     own = _own_sizes(teacher)
-    outside = [layer for layer in shape.layers if not 0 <= layer < own["layers"]]
-    if outside or not shape.layers:
-        raise ConfigError(
-            f"layers: {list(shape.layers)}: the teacher has layers 0 to {own['layers'] - 1}",
-            hint="Name at least one of them.",
-        )
     given = {"hidden": shape.hidden, "heads": shape.heads, "ffn": shape.ffn}
     sizes = own | {kind: size for kind, size in given.items() if size is not None}
     sizes["layers"] = len(shape.layers)
@@ -95,6 +91,15 @@ def _sizes(teacher: Model, shape: Shape) -> dict[str, int]:
             f"hidden: {sizes['hidden']} is no multiple of {sizes['heads']} heads", hint="Choose one that is."
         )
     return sizes
+
+
+def _check_layers(teacher: Model, layers: Sequence[int]) -> None:
+    count = len(teacher.family.layers(teacher.network))
+    if not layers or not all(0 <= layer < count for layer in layers):
+        raise ConfigError(
+            f"layers: {list(layers)}: the teacher has layers 0 to {count - 1}",
+            hint="Name at least one of them.",
+        )
 
 
 def _check_narrower(teacher: Model, sizes: Mapping[str, int]) -> None:

@@ -68,3 +68,19 @@ def listed_layers(count: int, layers: Sequence[int]) -> tuple[int, ...]:
             hint="List each layer once, counted from 0.",
         )
     return tuple(sorted(layers))
+
+
+def uniform_matches(teacher_layers: int, student_layers: int) -> tuple[int, ...]:
+    """The teacher's layer each of the student's is compared with: the last of its share, (i + 1) · L / M − 1.
+
+    12 → 4 gives 2, 5, 8, 11: every third layer's output, the last one's among them (Jiao et al., arXiv 1909.10351).
+
+    Raises:
+        ConfigError: The student is deeper than its teacher.
+    """
+    if student_layers > teacher_layers:
+        raise ConfigError(
+            f"the student has {student_layers} layers, its teacher {teacher_layers}: they cannot be matched",
+            hint="Give the student at most as many layers.",
+        )
+    return tuple((index + 1) * teacher_layers // student_layers - 1 for index in range(student_layers))

@@ -21,7 +21,16 @@ PACKAGE = Path(__file__).resolve().parent.parent
 # What a step's result depends on besides its settings and inputs.
 CODE = {
     "finetune": ("data", "tasks", "model", "nn", "train"),
-    "compress": ("data", "tasks", "model", "nn", "train", "methods/base.py", "methods/knowledge.py"),
+    "compress": (
+        "data",
+        "tasks",
+        "model",
+        "nn",
+        "train",
+        "methods/base.py",
+        "methods/knowledge.py",
+        "methods/shapes.py",
+    ),
     "export": ("model", "nn/int8.py", "export"),
     "measure": ("measure", "tasks", "pipeline/steps/compare.py"),
 }

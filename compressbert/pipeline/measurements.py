@@ -170,7 +170,7 @@ def _again(config: PipelineConfig, planned: Plan, report: Report, rounds: int, s
 
 def _parent(candidate: Candidate, candidates: list[Candidate]) -> str | None:
     """Return the row whose model the candidate's step read; None for the first of a chain."""
-    source = candidate.step.reads[0] if candidate.step else None
+    source = candidate.step.source if candidate.step else None
     return source if source in {other.name for other in candidates} else None
 
 

@@ -6,8 +6,8 @@ Planning reads files and writes none, and it imports no torch: a finished pipeli
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,17 +47,26 @@ class PlannedStep:
     folder: Path
     config: StepSettings
     data: DataConfig
-    reads: tuple[str, ...]  # names of the steps whose output it reads: its model, then its teacher
+    source: str  # name of the step whose output it works on
     method: MethodInfo | None
+    links: Mapping[str, str] = field(default_factory=dict)  # teacher, student: the step it is the output of
     action: Literal["run", "skip"] = "run"
     reason: str = ""
     key: str | None = None
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the steps whose output it reads."""
+        return (self.source, *self.links.values())
+
     def key_for(self, fingerprints: dict[str, str | None]) -> str | None:
         """Return the step's key, given what identifies the output of each step; None if one it reads is missing."""
-        inputs = [fingerprints.get(name) for name in self.reads]
-        if isinstance(self.config, CompressConfig) and self.config.teacher and len(self.reads) == 1:
-            inputs.append(model_fingerprint(self.config.teacher.path, self.config.teacher.revision))
+        inputs = [fingerprints.get(self.source)]
+        others = self.config.others if isinstance(self.config, CompressConfig) else {}
+        for role, model in others.items():
+            linked = self.links.get(role)
+            found = fingerprints.get(linked) if linked else model_fingerprint(model.path, model.revision)
+            inputs.append(found and f"{role}:{found}")
         present = [fingerprint for fingerprint in inputs if fingerprint is not None]
         if len(present) < len(inputs):
             return None
@@ -167,7 +176,7 @@ def _resolve_step(
     seed = config.seed if step.seed is None else step.seed
     seeds = config.seeds if step.seeds is None else step.seeds
     shared: dict[str, Any] = {"model": model_of(source), "seed": seed, "output": str(place)}
-    reads: tuple[str, ...] = (source,)
+    links: dict[str, str] = {}
     settings: StepSettings
     method = None
     if step.kind == "finetune":
@@ -177,13 +186,13 @@ def _resolve_step(
         require_extras(settings.export)
     else:
         method = find_method(step.method.name, step.kind)
-        teacher = model_of(step.teacher) if step.teacher else None
-        if step.teacher is not None and (step.teacher == INPUT or step.teacher in folders):
-            reads = (source, step.teacher)
+        named = {role: name for role in ("teacher", "student") if (name := getattr(step, role))}
+        links = {role: name for role, name in named.items() if name == INPUT or name in folders}
+        others = {role: model_of(name) for role, name in named.items()}
         settings = CompressConfig(
-            **shared, seeds=seeds, data=data, train=train, method=step.method, teacher=teacher
+            **shared, seeds=seeds, data=data, train=train, method=step.method, **others
         )
-    return PlannedStep(step.name, step.kind, place, settings, data, reads, method)
+    return PlannedStep(step.name, step.kind, place, settings, data, source, method, links)
 
 
 def _decide(

@@ -38,7 +38,12 @@ every_method = pytest.mark.parametrize("info", METHODS, ids=NAMES)
 # Settings with which a method gives the logits it was given. A distilled student always trains, so it
 # has none: test_distilbert shows that a student equal to its teacher has nothing to learn from it.
 NO_OP: dict[str, dict[str, Any] | None] = {
+    "compact": None,
     "distilbert": None,
+    "internal_representations": None,
+    "minilm": None,
+    "pretrained_distillation": None,
+    "tinybert": None,
     "michel": {"keep": 1.0, "retune_epochs": 0},
     "layerdrop": {"remove": "top", "layers": 2, "retune_epochs": 0},
     "width": {"ffn_keep": 1.0, "hidden_keep": 1.0, "retune_epochs": 0},
@@ -55,7 +60,12 @@ HEADS = {
 }
 # Settings that make a method train, where its defaults do not.
 TRAINING: dict[str, dict[str, Any] | None] = {
+    "compact": {},
     "distilbert": {},
+    "internal_representations": {},
+    "minilm": {},
+    "pretrained_distillation": {},
+    "tinybert": {},
     "michel": {"retune_epochs": 1},
     "layerdrop": {},
     "width": {},

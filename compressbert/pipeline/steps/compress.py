@@ -29,11 +29,12 @@ def train_settings(info: MethodInfo, given: dict[str, Any]) -> TrainConfig:
     return TrainConfig.model_validate({**info.train_defaults, **given})
 
 
-def compress_key(kind: str, config: CompressConfig, *, parent: str, teacher: str | None) -> str:
-    """Return the key of a compress step from the fingerprints of the models it reads. Imports no torch-heavy method."""
+def compress_key(kind: str, config: CompressConfig, *, parent: str) -> str:
+    """Return the key of a compress step; ``parent`` is the fingerprint of its model. Imports no torch-heavy method."""
     info = find_method(config.method.name, kind)
     settings = config.model_dump(mode="json", include={"method", "train", "seed", "seeds"})
-    inputs = [parent] if teacher is None else [parent, teacher]
+    others = config.others.items()
+    inputs = [parent, *(f"{role}:{model_fingerprint(model.path, model.revision)}" for role, model in others)]
     return step_key("compress", settings, inputs=inputs, data=config.data, method_file=info.path)
 
 
@@ -56,15 +57,13 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
     module = load_method(info)
     settings: MethodConfig = parse_method(config.method, module.Config)
     parent = model_fingerprint(config.model.path, config.model.revision)
-    teacher_print = (
-        model_fingerprint(config.teacher.path, config.teacher.revision) if config.teacher else None
-    )
-    key = compress_key(kind, config, parent=parent, teacher=teacher_print)
+    key = compress_key(kind, config, parent=parent)
     with step_folder(target, overwrite=overwrite, key=key) as step:
         inputs = _inputs(config, info, settings)
         model = _load(config.model, inputs)
 
         def made(seed: int, work: Path) -> tuple[Model, Run]:
+            torch.manual_seed(seed)  # a student's folder may lack a head
             run = _run(config.model_copy(update={"seed": seed}), info, model, inputs, work)
             torch.manual_seed(seed)
             return module.compress(model, settings, run), run
@@ -115,6 +114,7 @@ def _run(config: CompressConfig, info: MethodInfo, model: Model, inputs: Inputs 
         validation=inputs.encoded("validation", model.tokenizer) if inputs is not None else None,
         settings=train_settings(info, config.train),
         teacher=_load(config.teacher, inputs) if config.teacher is not None else None,
+        student=_load(config.student, inputs) if config.student is not None else None,
         seed=config.seed,
         work=work,
     )
