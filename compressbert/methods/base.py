@@ -212,8 +212,8 @@ class Run:
         for batch in ordered_batches(self.sample(rows), batch_size=batch_size, pad_id=pad_id):
             yield batch.to(model.network.device)
 
-    def teacher_outputs(self, *, hidden: bool = False) -> TeacherOutputs:
-        """Return the teacher's logits (and [CLS] states) for every training row; computed once.
+    def teacher_outputs(self, *, layers: tuple[int, ...] = ()) -> TeacherOutputs:
+        """Return the teacher's logits (and [CLS] states after ``layers``) for every training row; computed once.
 
         Raises:
             ConfigError: The run has no teacher or no data.
@@ -222,7 +222,7 @@ class Run:
             self.required_teacher,
             self.training_data,
             work=self.work,
-            hidden=hidden,
+            layers=layers,
             precision=self.settings.precision,
         )
 

@@ -49,11 +49,13 @@ def teacher_signals(run: Run, *, hidden: bool) -> Callable[[Batch], Signals]:
     run.require("Distillation", ("teacher", "data"))
     if run.required_task.per_token:
         return _live_teacher(run, hidden=hidden)
-    cache = run.teacher_outputs(hidden=hidden)
+    teacher = run.required_teacher
+    last = len(teacher.family.layers(teacher.network)) - 1
+    cache = run.teacher_outputs(layers=(last,) if hidden else ())
 
     def cached(batch: Batch) -> Signals:
         device = batch.inputs["input_ids"].device
-        states = cache.hidden(batch.examples).to(device) if hidden else None
+        states = cache.states(batch.examples)[:, 0].to(device) if hidden else None
         return Signals(cache.logits(batch.examples).to(device), states)
 
     return cached

@@ -189,9 +189,7 @@ def _resolve_step(
         named = {role: name for role in ("teacher", "student") if (name := getattr(step, role))}
         links = {role: name for role, name in named.items() if name == INPUT or name in folders}
         others = {role: model_of(name) for role, name in named.items()}
-        settings = CompressConfig(
-            **shared, seeds=seeds, data=data, train=train, method=step.method, **others
-        )
+        settings = CompressConfig(**shared, seeds=seeds, data=data, train=train, method=step.method, **others)
     return PlannedStep(step.name, step.kind, place, settings, data, source, method, links)
 
 

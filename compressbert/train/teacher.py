@@ -35,28 +35,28 @@ class TeacherOutputs:
 
     Attributes:
         rows: (N, C) float32, memory-mapped.
-        hidden_rows: (N, H) float16, memory-mapped; None unless asked for.
+        state_rows: First token after each layer asked for, (N, k, H) float16, memory-mapped; None for no layer.
     """
 
     rows: NDArray[np.float32]
-    hidden_rows: NDArray[np.float16] | None
+    state_rows: NDArray[np.float16] | None
 
     def logits(self, examples: Tensor) -> Tensor:
         """Logits of the given rows: (B,) int64 to (B, C) float32, on the device that `fit` trains on."""
         return torch.from_numpy(self.rows[examples.cpu().numpy()]).to(processes().device)
 
-    def hidden(self, examples: Tensor) -> Tensor:
-        """Last layer's first token of the given rows: (B,) int64 to (B, H) float32, on the same device.
+    def states(self, examples: Tensor) -> Tensor:
+        """First tokens of the given rows: (B,) int64 to (B, k, H) float32, on the same device.
 
         Raises:
-            ConfigError: The outputs were made without ``hidden=True``.
+            ConfigError: The outputs were made without layers.
         """
-        if self.hidden_rows is None:
+        if self.state_rows is None:
             raise ConfigError(
                 "the teacher's hidden states were not kept",
-                hint="Ask for them: teacher_outputs(..., hidden=True).",
+                hint="Ask for them: teacher_outputs(..., layers=(5,)).",
             )
-        return torch.from_numpy(self.hidden_rows[examples.cpu().numpy()]).float().to(processes().device)
+        return torch.from_numpy(self.state_rows[examples.cpu().numpy()]).float().to(processes().device)
 
 
 def teacher_outputs(
@@ -64,10 +64,12 @@ def teacher_outputs(
     encoded: Encoded,
     *,
     work: Path,
-    hidden: bool = False,
+    layers: tuple[int, ...] = (),
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
 ) -> TeacherOutputs:
     """Outputs of ``teacher`` on every row, from ``work/teacher-<key>`` or computed into it.
+
+    With ``layers``, counted from 0, the first token's state after each of them is kept too.
 
     The key covers the teacher's weights and the rows, so outputs of another teacher or of other data are
     never read. The folder appears complete or not at all. Whatever mode the teacher is in, it answers without
@@ -81,47 +83,48 @@ def teacher_outputs(
     """
     refuse_tokens(encoded)
     bf16 = use_bf16(precision, teacher.network.device)
-    key = fingerprint(tensors_of(teacher.network), encoded.key, hidden, bf16)
+    key = fingerprint(tensors_of(teacher.network), encoded.key, layers, bf16)
     folder = work / f"teacher-{key[:16]}"
     with processes().main_process_first():  # one process computes, the others then find it done
         if not folder.is_dir():
-            _compute(teacher, encoded, folder, hidden, bf16)
+            _compute(teacher, encoded, folder, layers, bf16)
     return TeacherOutputs(
         rows=np.load(folder / "logits.npy", mmap_mode="r"),
-        hidden_rows=np.load(folder / "hidden.npy", mmap_mode="r") if hidden else None,
+        state_rows=np.load(folder / "states.npy", mmap_mode="r") if layers else None,
     )
 
 
-def _compute(teacher: Model, encoded: Encoded, folder: Path, hidden: bool, bf16: bool) -> None:
+def _compute(teacher: Model, encoded: Encoded, folder: Path, layers: tuple[int, ...], bf16: bool) -> None:
     """Write ``folder`` under a temporary name and rename it when all rows are in it."""
     partial = folder.with_name(f"{folder.name}.partial")
     with disk_errors(folder):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         with evaluation_mode(teacher.network), autocast(teacher.network.device, bf16):
-            _fill(teacher, encoded, partial, hidden)
+            _fill(teacher, encoded, partial, layers)
         partial.rename(folder)
 
 
-def _fill(teacher: Model, encoded: Encoded, partial: Path, hidden: bool) -> None:
+def _fill(teacher: Model, encoded: Encoded, partial: Path, layers: tuple[int, ...]) -> None:
     files: dict[str, np.memmap[Any, Any]] = {}
     for batch in rows_of(encoded, teacher, "teacher", BATCH):
-        output = teacher(**batch.inputs, output_hidden_states=hidden)
+        output = teacher(**batch.inputs, output_hidden_states=bool(layers))
         found = {"logits": output.logits.float()}  # (B, C)
-        if hidden:
-            found["hidden"] = output.hidden_states[-1][:, 0].half()  # (B, S, H) to (B, H)
+        if layers:
+            first = [output.hidden_states[layer + 1][:, 0] for layer in layers]
+            found["states"] = torch.stack(first, dim=1).half()  # (B, k, H)
         for name, values in found.items():
             array = values.cpu().numpy()
             if name not in files:
                 files[name] = _new_file(
-                    partial / f"{name}.npy", array.dtype, (encoded.sequences, array.shape[1])
+                    partial / f"{name}.npy", array.dtype, (encoded.sequences, *array.shape[1:])
                 )
             files[name][batch.examples.numpy()] = array
     for file in files.values():
         file.flush()
 
 
-def _new_file(path: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> np.memmap[Any, Any]:
+def _new_file(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     """A memory-mapped .npy file whose blocks exist: writing into a hole of a full disk kills the process."""
     array: np.memmap[Any, Any] = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):  # not on macOS

@@ -20,10 +20,10 @@ from tests.train.support import files_of, tiny_model, toy
 def test_logits_and_hidden_of_shuffled_examples_are_those_of_their_rows(tmp_path: Path) -> None:
     _, encoded = toy(tmp_path, rows=30)
     teacher = tiny_model()
-    outputs = teacher_outputs(teacher, encoded, work=tmp_path / "work", hidden=True)
+    outputs = teacher_outputs(teacher, encoded, work=tmp_path / "work", layers=(1,))
     for batch in training_batches(encoded, batch_size=7, seed=3, epoch=1, pad_id=0):
         expected = teacher(**batch.inputs, output_hidden_states=True)
-        logits, hidden = outputs.logits(batch.examples), outputs.hidden(batch.examples)
+        logits, hidden = outputs.logits(batch.examples), outputs.states(batch.examples)[:, 0]
         assert logits.dtype == hidden.dtype == torch.float32
         torch.testing.assert_close(logits, expected.logits.detach(), atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(hidden, expected.hidden_states[-1][:, 0].detach(), atol=1e-2, rtol=1e-3)
@@ -62,7 +62,7 @@ def test_computed_once_and_again_only_for_other_weights_rows_or_needs(
     first = outputs()
     assert np.array_equal(outputs().rows, first.rows)
     assert len(computed) == 1
-    outputs(hidden=True)
+    outputs(layers=(1,))
     assert len(computed) == 2
     np.testing.assert_allclose(outputs(encoded=encoded.subset([3, 1])).rows, first.rows[[3, 1]], atol=1e-5)
     assert len(computed) == 3
@@ -104,7 +104,7 @@ def test_full_disk_hidden_not_kept_and_masked_rows(tmp_path: Path, monkeypatch: 
     _, encoded = toy(tmp_path, rows=12)
     teacher = tiny_model()
     with pytest.raises(ConfigError, match="hidden"):
-        teacher_outputs(teacher, encoded, work=tmp_path / "a").hidden(torch.arange(2))
+        teacher_outputs(teacher, encoded, work=tmp_path / "a").states(torch.arange(2))
     _, masked = toy(tmp_path, rows=5, kind="masked-lm")
     with pytest.raises(ConfigError, match="masked-lm"):
         teacher_outputs(teacher, masked, work=tmp_path / "b")
