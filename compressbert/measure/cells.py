@@ -15,8 +15,8 @@ from compressbert.results.measured import cell_name
 
 ROUND_MS = 250.0  # what one candidate may spend on one cell in one round
 _TURNS = 5  # candidates alternate so often within a cell and round
-_MOST_CALLS = 400
-_MOST_PASSES = 10  # over the sentences of a turn, for models so small that one pass is over in a blink
+_MOST_TEXTS = 200  # of a fixed length in one round
+_MOST_PASSES = 10  # over the texts of a turn, for models so small that one pass is over in a blink
 _FEWEST_SENTENCES = 16
 
 
@@ -53,22 +53,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Pace:
-    """What a round does in one cell: so many turns; in each, every candidate makes its number of calls."""
+    """What a round does in one cell: the texts of ``lengths``, dealt to so many turns, again and again."""
 
-    cell: Cell
+    lengths: tuple[int, ...]
     turns: int
-    calls: Mapping[str, int]  # per turn, by candidate; for the data's own lengths, passes over the turn's
+    passes: Mapping[str, int]  # by candidate: how often it goes through the texts of a turn
 
-    def turns_of_lengths(self, shuffler: random.Random) -> list[tuple[int, ...]]:
-        """The lengths of each turn: the cell's own, dealt in random order, or the fixed one."""
-        if not self.cell.one_by_one:
-            return [self.cell.lengths] * self.turns
-        dealt = shuffler.sample(self.cell.lengths, len(self.cell.lengths))
+    def deal(self, shuffler: random.Random) -> list[tuple[int, ...]]:
+        """The lengths of each turn, in random order."""
+        dealt = shuffler.sample(self.lengths, len(self.lengths))
         return [tuple(dealt[turn :: self.turns]) for turn in range(self.turns)]
-
-    def calls_of(self, candidate: str, lengths: Sequence[int]) -> int:
-        """How many calls ``candidate`` makes in a turn over ``lengths``."""
-        return self.calls[candidate] * (len(lengths) if self.cell.one_by_one else 1)
 
 
 def typical_lengths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
@@ -108,14 +102,9 @@ def cells_to_time(
 def pace(cell: Cell, call_ms: Mapping[str, float]) -> Pace:
     """Spend about `ROUND_MS` of each candidate on ``cell``, whose calls take ``call_ms``.
 
-    All candidates run the same sentences, so for the data's own lengths the slowest one sets their number.
+    All candidates run the same texts, so the slowest one sets their number.
     """
-    slowest = max(call_ms.values())
-    if not cell.one_by_one:
-        turns = int(np.clip(ROUND_MS / slowest, 2, _TURNS))
-        calls = {name: int(np.clip(ROUND_MS / turns / ms, 1, _MOST_CALLS)) for name, ms in call_ms.items()}
-        return Pace(cell, turns, calls)
-    bearable = int(np.clip(ROUND_MS / slowest, _FEWEST_SENTENCES, len(cell.lengths)))
-    count = min(bearable, len(cell.lengths))
+    fewest, most = (2, _MOST_TEXTS) if cell.fixed is not None else (_FEWEST_SENTENCES, len(cell.lengths))
+    count = min(int(np.clip(ROUND_MS / max(call_ms.values()), fewest, most)), most)
     passes = {name: int(np.clip(ROUND_MS / (count * ms), 1, _MOST_PASSES)) for name, ms in call_ms.items()}
-    return Pace(Cell(1, None, cell.sample(count)), min(_TURNS, count), passes)
+    return Pace(cell.sample(count), min(_TURNS, count), passes)

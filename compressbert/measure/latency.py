@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError
@@ -28,6 +27,7 @@ from compressbert.measure.cells import Cell, Pace, cells_to_time, pace
 from compressbert.measure.client import Loaded, Memory, WorkerProcess
 from compressbert.measure.neighbours import BUSY_CORES, Neighbours, busy_note, load_average, quietest_cores
 from compressbert.measure.timing_statistics import (
+    Floats,
     geometric_interval,
     interval_around,
     precise_enough,
@@ -43,6 +43,23 @@ from compressbert.results.record import ColdStart, Conditions, Interval, Latency
 MOST_ROUNDS = 200
 
 
+@dataclass(frozen=True)
+class _Round:
+    """What one candidate's process did in one cell, in milliseconds."""
+
+    calls: Floats  # each call by the clock
+    texts: Floats  # the median call of each text, which stands at the same place for every candidate
+
+    @classmethod
+    def of(cls, turns: Sequence[Times], passes: int, *, on_core: bool) -> _Round:
+        texts = [
+            np.median(np.reshape(turn.on_core if on_core else turn.elapsed, (passes, -1)), axis=0)
+            for turn in turns
+        ]
+        calls = [np.asarray(turn.elapsed) for turn in turns]
+        return cls(np.concatenate(calls), np.concatenate(texts))
+
+
 @dataclass
 class _Candidate:
     """What the rounds found out about one candidate."""
@@ -51,19 +68,12 @@ class _Candidate:
     path: Path
     starts: list[Loaded] = field(default_factory=list)
     memories: list[Memory] = field(default_factory=list)
-    rounds: dict[str, list[Times]] = field(default_factory=dict)  # by cell, one entry per round
+    rounds: dict[str, list[_Round]] = field(default_factory=dict)  # by cell
     unsteady: set[str] = field(default_factory=set)
 
-    def medians(self, cell: str) -> list[float]:
-        """Median call of each round, by the clock."""
-        return [float(np.median(times.elapsed)) for times in self.rounds[cell]]
-
-    def core_medians(self, cell: str) -> list[float]:
-        """Median call of each round, in time on a core."""
-        return [float(np.median(times.on_core)) for times in self.rounds[cell]]
-
-    def calls(self, cell: str) -> NDArray[np.float64]:
-        return np.concatenate([np.asarray(times.elapsed) for times in self.rounds[cell]])
+    def calls(self, cell: str) -> list[Floats]:
+        """Milliseconds of each call by the clock, one array per round."""
+        return [done.calls for done in self.rounds[cell]]
 
     def memory(self) -> MemoryFacts:
         """The largest of each figure over all processes."""
@@ -188,23 +198,25 @@ class Measurement:
                 candidate.unsteady.add(cell.name)
         plan = self._paces.setdefault(cell.name, pace(cell, call_ms))
         found: dict[str, list[Times]] = {candidate.name: [] for candidate, _ in running}
-        for lengths in plan.turns_of_lengths(self._shuffler):
+        for lengths in plan.deal(self._shuffler):
             for candidate, worker in self._shuffler.sample(running, len(running)):
-                calls = plan.calls_of(candidate.name, lengths)
-                times = worker.time(
-                    batch=cell.batch, lengths=lengths, calls=calls, seed=self._seed, padded=cell.padded
-                )
+                calls = plan.passes[candidate.name] * len(lengths)
+                times = worker.time(batch=cell.batch, lengths=lengths, calls=calls, seed=self._seed)
                 found[candidate.name].append(times)
         for candidate, _ in running:
-            candidate.rounds.setdefault(cell.name, []).append(Times.joined(found[candidate.name]))
+            name, alone = candidate.name, self._settings.threads == 1
+            done = _Round.of(found[name], plan.passes[name], on_core=alone)
+            candidate.rounds.setdefault(cell.name, []).append(done)
 
     def _ratios(self, candidate: _Candidate) -> dict[str, Interval]:
         baseline = self._candidates[0]
         if candidate is baseline:
             return {}
-        medians = _Candidate.core_medians if self._settings.threads == 1 else _Candidate.medians
         return {
-            cell.name: ratio_interval(medians(baseline, cell.name), medians(candidate, cell.name))
+            cell.name: ratio_interval(
+                [done.texts for done in baseline.rounds[cell.name]],
+                [done.texts for done in candidate.rounds[cell.name]],
+            )
             for cell in self._cells
         }
 
@@ -228,12 +240,11 @@ class Measurement:
         )
 
     def _latency(self, candidate: _Candidate, cell: Cell) -> LatencyCell:
-        calls = candidate.calls(cell.name)
-        middle = geometric_interval(candidate.medians(cell.name))
+        rounds = candidate.calls(cell.name)
+        calls = np.concatenate(rounds)
+        middle = geometric_interval([np.median(one) for one in rounds])
         p95_ms = float(np.percentile(calls, 95))
-        p95 = interval_around(
-            p95_ms, [np.percentile(times.elapsed, 95) for times in candidate.rounds[cell.name]]
-        )
+        p95 = interval_around(p95_ms, [np.percentile(one, 95) for one in rounds])
         return LatencyCell(
             runtime=candidate.starts[0].runtime,
             threads=self._settings.threads,

@@ -13,6 +13,7 @@ Source: Kalibera and Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,13 +46,24 @@ def interval_around(value: float, rounds: ArrayLike, *, level: float = LEVEL) ->
     )
 
 
-def ratio_interval(baseline: ArrayLike, candidate: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Speed-up ``baseline / candidate`` with its interval, from milliseconds of the same rounds, (R,) each.
+def ratio_interval(
+    baseline: Sequence[ArrayLike], candidate: Sequence[ArrayLike], *, level: float = LEVEL
+) -> Interval:
+    """Speed-up ``baseline / candidate`` with its interval.
 
-    Both were timed in the same rounds, so that a slow minute of the machine slows both and cancels.
+    Args:
+        baseline: For each round the milliseconds of its texts, (N,).
+        candidate: The same of the same texts at the same places, in the same rounds.
+        level: Of the interval.
+
+    A round's ratio is the median of its texts' ratios. Each text was timed for both within a moment, so a slow minute
+    of the machine slows both and cancels; and a median over ratios, unlike a ratio of medians, does not hang on the
+    two or three texts whose length is in the middle.
     """
-    ratios = np.asarray(baseline, dtype=np.float64) / np.asarray(candidate, dtype=np.float64)
-    return geometric_interval(ratios, level=level)
+    logs = [
+        np.median(np.log(before) - np.log(after)) for before, after in zip(baseline, candidate, strict=True)
+    ]
+    return geometric_interval(np.exp(logs), level=level)
 
 
 def relative_half_width(interval: Interval) -> float:

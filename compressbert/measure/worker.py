@@ -81,13 +81,6 @@ class Times:
     elapsed: list[float]
     on_core: list[float]
 
-    @classmethod
-    def joined(cls, parts: Sequence[Times]) -> Times:
-        """All calls of ``parts``."""
-        return cls(
-            [ms for part in parts for ms in part.elapsed], [ms for part in parts for ms in part.on_core]
-        )
-
 
 def timed(runner: Runner, inputs: Sequence[Arrays]) -> Times:
     """Times of one call for each of ``inputs``."""

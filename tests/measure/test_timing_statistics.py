@@ -51,6 +51,13 @@ def test_ratio_is_paired_by_round_and_symmetric() -> None:
     assert (back.low, back.high) == (pytest.approx(1 / found.high), pytest.approx(1 / found.low))
 
 
+def test_a_rounds_ratio_is_the_median_of_its_texts_ratios() -> None:
+    baseline = [[2.0, 40.0, 600.0], [2.0, 40.0, 600.0]]
+    candidate = [[1.0, 10.0, 100.0], [2.0, 10.0, 100.0]]  # ratios 2, 4, 6 and 1, 4, 6
+    found = ratio_interval(baseline, candidate)
+    assert (found.value, found.low, found.high) == (pytest.approx(4), pytest.approx(4), pytest.approx(4))
+
+
 def test_half_width_is_a_fraction_of_the_value() -> None:
     found = ratio_interval([2.0, 2.1, 1.9, 2.0], [1.0, 1.0, 1.0, 1.0])
     assert relative_half_width(found) == pytest.approx((found.high - found.low) / 2 / found.value)
@@ -68,7 +75,7 @@ TURNS, CALLS, TRUE_RATIO = 5, 7, 1.25
 
 
 def simulated_rounds(runs: int, rounds: int, seed: int, *, fresh: bool = True) -> tuple[Floats, Floats]:
-    """Median call of each round, (runs, rounds) for baseline and candidate, of a machine as it was found to be.
+    """Milliseconds (runs, rounds, texts) of baseline and candidate, on a machine as it was found to be.
 
     A process is faster or slower than another of the same file by 2 %, for as long as it lives (``fresh``: each round
     has processes of its own). The machine drifts from turn to turn, calls have heavy tails, one in ten takes twice
@@ -86,8 +93,11 @@ def simulated_rounds(runs: int, rounds: int, seed: int, *, fresh: bool = True) -
     calls = process + mood + 0.03 * generator.standard_t(3, shape)
     calls += math.log(2) * (generator.random(shape) < 0.1)
     calls += 0.2 * (generator.random((runs, rounds, 2, TURNS, 1)) < 0.1)
-    medians = np.exp(np.median(calls.reshape(runs, rounds, 2, -1), axis=-1))
-    return 10.0 * medians[:, :, 0], 10.0 / TRUE_RATIO * medians[:, :, 1]
+    calls += generator.normal(
+        0, 0.5, (runs, rounds, 1, TURNS, CALLS)
+    )  # texts of many lengths, the same for both
+    texts = np.exp(calls.reshape(runs, rounds, 2, -1))
+    return 10.0 * texts[:, :, 0], 10.0 / TRUE_RATIO * texts[:, :, 1]
 
 
 def coverage(baseline: Floats, candidate: Floats) -> float:
