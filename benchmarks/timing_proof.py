@@ -5,7 +5,8 @@
 Cases: `same` and `same-busy` time one file as two candidates, the second while another process burns a core:
 the interval must contain 1. `more` and `more-busy` time it against a copy that does an extra product: the interval
 must lie below 1. Every run is a measurement of its own, with `--precision` and `--budget-seconds` as users give them.
-Runs are appended to the results, so that a call may be short and be repeated; the table counts all of them.
+Runs are appended to the results, so that a call may be short and be repeated; the table counts all of them. Two
+calls at a time, with `--seeds` of their own, are each other's neighbour.
 """
 
 from __future__ import annotations
@@ -155,6 +156,9 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--results", type=Path, default=Path("timing_proof.jsonl"))
     parser.add_argument("--case", choices=tuple(WANTED), action="append", help="default: all")
+    parser.add_argument(
+        "--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="which runs; default: all"
+    )
     parser.add_argument("--precision", type=float, default=0.03)
     parser.add_argument("--budget-seconds", type=float, default=60.0)
     parser.add_argument(
@@ -165,15 +169,17 @@ def main() -> None:
     settings = BenchmarkSettings(
         cells=(), precision=arguments.precision, budget_seconds=arguments.budget_seconds
     )
-    earlier = arguments.results.read_text().splitlines() if arguments.results.exists() else []
-    lines = [json.loads(line) for line in earlier]
+    arguments.results.touch()
+    lines = [json.loads(line) for line in arguments.results.read_text().splitlines()]
     end, longest = time.perf_counter() + arguments.seconds, 0.0
     with tempfile.TemporaryDirectory() as scratch:
         heavier = Path(scratch) / "more.onnx"
         with_more_work(arguments.model, heavier, EXTRA)
         for case in arguments.case or WANTED:
             other = arguments.model if case.startswith("same") else heavier
-            for seed in range(sum(line["case"] == case for line in lines), WANTED[case]):
+            done = {line["seed"] for line in lines if line["case"] == case}
+            first, last = arguments.seeds or (0, WANTED[case])
+            for seed in (seed for seed in range(first, last) if seed not in done):
                 if time.perf_counter() + longest > end:
                     break
                 line = one_run(case, {"a": arguments.model, "b": other}, settings, seed)
@@ -181,7 +187,7 @@ def main() -> None:
                 lines.append(line)
                 with arguments.results.open("a") as results:
                     results.write(json.dumps(line) + "\n")
-    print(table(lines))
+    print(table([json.loads(line) for line in arguments.results.read_text().splitlines()]))
 
 
 if __name__ == "__main__":

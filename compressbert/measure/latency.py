@@ -1,9 +1,10 @@
 """Latency of several candidates, interleaved: every candidate in a process of its own, one timed at a time,
 round after round.
 
-A round starts every candidate in a fresh process, warms it up, and then lets the candidates take turns in
-random order, the baseline among them: what disturbs the machine for a moment disturbs neighbours alike, and
-what a process was dealt at its start (where its memory came to lie is worth a per cent or two) is dealt anew.
+A round starts every candidate in a fresh process, warms it up, and then lets the candidates take turns in a
+random order and its reverse, the baseline among them: what disturbs the machine for a moment disturbs
+neighbours alike, and what a process was dealt at its start (where its memory came to lie is worth a per cent or
+two) is dealt anew.
 Speed-ups are ratios within a round (`timing_statistics.py`). Every start is also a cold start.
 
 Latencies are times by the clock. Ratios compare, for one thread, the time in which a call had a core: waiting
@@ -105,6 +106,7 @@ class Measurement:
         self._seed = seed
         self._shuffler = random.Random(seed)
         self._trust = trust_remote_code
+        self._order: list[_Candidate] = []
         self._cells: list[Cell] = []
         self._paces: dict[str, Pace] = {}
         self._seconds = 0.0
@@ -157,8 +159,7 @@ class Measurement:
         neighbours = Neighbours()
         with ExitStack() as stack:
             running = [
-                (candidate, stack.enter_context(self._start(candidate)))
-                for candidate in self._shuffler.sample(self._candidates, len(self._candidates))
+                (candidate, stack.enter_context(self._start(candidate))) for candidate in self._next_order()
             ]
             if not self._cells:
                 limits = [worker.loaded.max_length for _, worker in running]
@@ -173,6 +174,14 @@ class Measurement:
         self._busy_core_seconds += busy
         self.rounds += 1
 
+    def _next_order(self) -> list[_Candidate]:
+        """A random order, and in the next round its reverse: whoever starts first does so as often as last."""
+        if self.rounds % 2 == 0:
+            self._order = self._shuffler.sample(self._candidates, len(self._candidates))
+        else:
+            self._order.reverse()
+        return self._order
+
     def _start(self, candidate: _Candidate) -> WorkerProcess:
         worker = WorkerProcess(
             candidate.path,
@@ -184,7 +193,7 @@ class Measurement:
         return worker
 
     def _time(self, cell: Cell, running: Sequence[tuple[_Candidate, WorkerProcess]]) -> None:
-        """One cell in one round: warm up, then turns in random order."""
+        """One cell in one round: warm up, then turns in a random order, every other turn in its reverse."""
         share = max(
             2, -(-self._settings.warmup // len(self._cells))
         )  # warm-up calls are spread over the cells
@@ -198,8 +207,10 @@ class Measurement:
                 candidate.unsteady.add(cell.name)
         plan = self._paces.setdefault(cell.name, pace(cell, call_ms))
         found: dict[str, list[Times]] = {candidate.name: [] for candidate, _ in running}
+        order = self._shuffler.sample(running, len(running))
         for lengths in plan.deal(self._shuffler):
-            for candidate, worker in self._shuffler.sample(running, len(running)):
+            order.reverse()
+            for candidate, worker in order:
                 calls = plan.passes[candidate.name] * len(lengths)
                 times = worker.time(batch=cell.batch, lengths=lengths, calls=calls, seed=self._seed)
                 found[candidate.name].append(times)

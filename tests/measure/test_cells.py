@@ -1,0 +1,48 @@
+"""How a round's time is spent on a shape."""
+
+from __future__ import annotations
+
+import random
+
+from compressbert.config.schema import BenchmarkSettings
+from compressbert.measure.cells import Cell, cells_to_time, pace, typical_lengths, typical_places
+
+OWN = Cell(1, None, tuple(range(1, 129)))
+
+
+def test_typical_places_lie_in_the_middle_of_equal_parts() -> None:
+    assert typical_places(12, 3) == [2, 6, 10]
+    assert typical_places(2, 4) == [0, 0, 1, 1]
+
+
+def test_every_turn_has_other_texts_and_together_they_are_the_rounds() -> None:
+    plan = pace(OWN, {"a": 10.0, "b": 5.0})  # 25 texts of 10 ms fill the 250 ms of a round
+    assert plan.lengths == typical_lengths(OWN.lengths, 25)
+    turns = plan.deal(random.Random(0))
+    assert len(turns) == 5
+    assert {len(turn) for turn in turns} == {5}
+    assert sorted(length for turn in turns for length in turn) == sorted(plan.lengths)
+    assert turns != plan.deal(random.Random(1))
+
+
+def test_a_faster_candidate_goes_through_the_same_texts_more_often() -> None:
+    plan = pace(OWN, {"slow": 10.0, "fast": 2.0})
+    assert (plan.passes["slow"], plan.passes["fast"]) == (1, 5)
+
+
+def test_slow_models_still_run_enough_texts_to_stand_for_the_data() -> None:
+    assert len(pace(OWN, {"a": 5_000.0}).lengths) == 16
+    assert len(pace(Cell(1, None, (3, 4)), {"a": 5_000.0}).lengths) == 2  # no more than there are
+
+
+def test_a_fixed_shape_is_called_as_often_as_fits() -> None:
+    plan = pace(Cell(8, 128, (128,)), {"a": 50.0, "b": 25.0})
+    assert plan.lengths == (128,) * 5
+    assert plan.passes == {"a": 1, "b": 2}
+    slow = pace(Cell(8, 128, (128,)), {"a": 5_000.0})
+    assert (slow.lengths, slow.turns) == ((128, 128), 2)  # one call would have nothing to agree with
+
+
+def test_the_datas_own_lengths_are_cut_to_what_every_model_takes() -> None:
+    *_, own = cells_to_time(BenchmarkSettings(cells=(), sentences=4), [5, 500, 600, 7], longest=64)
+    assert own.lengths == (5, 7, 64, 64)
