@@ -39,10 +39,11 @@ def _latencies(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         cells = sorted(row["latency"], key=lambda cell: cell["length"] is not None)
         for number, cell in enumerate(cells):
-            ratio = row["speedup_by_cell"].get(cell_name(cell["batch"], cell["length"]))
+            name = cell_name(cell["batch"], cell["length"])
+            ratio = row["speedup_by_cell"].get(name)
             made.add_row(
                 Text(row["name"] if number == 0 else "", style="bold"),
-                "own lengths" if cell["length"] is None else f"{cell['batch']}×{cell['length']}",
+                figures.cell_label(name),
                 ("" if cell["steady"] else _UNSTEADY) + figures.milliseconds(cell["p50_ms"]),
                 figures.milliseconds(cell["p95_ms"]),
                 figures.milliseconds(cell["p99_ms"]),

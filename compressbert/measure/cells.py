@@ -15,8 +15,8 @@ from compressbert.results.measured import cell_name
 
 ROUND_MS = 250.0  # what one candidate may spend on one cell in one round
 _TURNS = 5  # candidates alternate so often within a cell and round
-_MOST_TEXTS = 200  # of a fixed length in one round
-_MOST_PASSES = 10  # over the texts of a turn, for models so small that one pass is over in a blink
+_MOST_INPUTS = 200  # of one shape in one round
+_MOST_PASSES = 10  # over the inputs of a turn, for models so small that one pass is over in a blink
 _FEWEST_SENTENCES = 16
 
 
@@ -52,17 +52,31 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What a round does in one cell: the texts of ``lengths``, dealt to so many turns, again and again."""
+class Turn:
+    """What a candidate goes through when it has its turn: so many ``inputs``, made of ``lengths``."""
 
     lengths: tuple[int, ...]
-    turns: int
-    passes: Mapping[str, int]  # by candidate: how often it goes through the texts of a turn
+    inputs: int
 
-    def deal(self, shuffler: random.Random) -> list[tuple[int, ...]]:
-        """The lengths of each turn, in random order."""
+
+@dataclass(frozen=True)
+class Pace:
+    """What a round does in one cell: so many inputs, dealt to so many turns, gone through again and again."""
+
+    cell: Cell
+    lengths: tuple[int, ...]  # one for each input; of a padded batch, those of every input
+    inputs: int
+    turns: int
+    passes: Mapping[str, int]  # by candidate: how often it goes through the inputs of a turn
+
+    def deal(self, shuffler: random.Random) -> list[Turn]:
+        """The turns, their lengths in random order."""
+        if self.cell.padded:
+            sizes = [len(range(turn, self.inputs, self.turns)) for turn in range(self.turns)]
+            return [Turn(self.lengths, size) for size in sizes]
         dealt = shuffler.sample(self.lengths, len(self.lengths))
-        return [tuple(dealt[turn :: self.turns]) for turn in range(self.turns)]
+        parts = [tuple(dealt[turn :: self.turns]) for turn in range(self.turns)]
+        return [Turn(part, len(part)) for part in parts]
 
 
 def typical_lengths(lengths: Sequence[int], count: int) -> tuple[int, ...]:
@@ -102,9 +116,9 @@ def cells_to_time(
 def pace(cell: Cell, call_ms: Mapping[str, float]) -> Pace:
     """Spend about `ROUND_MS` of each candidate on ``cell``, whose calls take ``call_ms``.
 
-    All candidates run the same texts, so the slowest one sets their number.
+    All candidates run the same inputs, so the slowest one sets their number.
     """
-    fewest, most = (2, _MOST_TEXTS) if cell.fixed is not None else (_FEWEST_SENTENCES, len(cell.lengths))
+    fewest, most = (_FEWEST_SENTENCES, len(cell.lengths)) if cell.one_by_one else (2, _MOST_INPUTS)
     count = min(int(np.clip(ROUND_MS / max(call_ms.values()), fewest, most)), most)
     passes = {name: int(np.clip(ROUND_MS / (count * ms), 1, _MOST_PASSES)) for name, ms in call_ms.items()}
-    return Pace(cell.sample(count), min(_TURNS, count), passes)
+    return Pace(cell, cell.sample(count), count, min(_TURNS, count), passes)

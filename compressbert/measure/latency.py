@@ -49,16 +49,16 @@ class _Round:
     """What one candidate's process did in one cell, in milliseconds."""
 
     calls: Floats  # each call by the clock
-    texts: Floats  # the median call of each text, which stands at the same place for every candidate
+    inputs: Floats  # the median call of each input, which stands at the same place for every candidate
 
     @classmethod
     def of(cls, turns: Sequence[Times], passes: int, *, on_core: bool) -> _Round:
-        texts = [
+        inputs = [
             np.median(np.reshape(turn.on_core if on_core else turn.elapsed, (passes, -1)), axis=0)
             for turn in turns
         ]
         calls = [np.asarray(turn.elapsed) for turn in turns]
-        return cls(np.concatenate(calls), np.concatenate(texts))
+        return cls(np.concatenate(calls), np.concatenate(inputs))
 
 
 @dataclass
@@ -208,11 +208,13 @@ class Measurement:
         plan = self._paces.setdefault(cell.name, pace(cell, call_ms))
         found: dict[str, list[Times]] = {candidate.name: [] for candidate, _ in running}
         order = self._shuffler.sample(running, len(running))
-        for lengths in plan.deal(self._shuffler):
+        for turn in plan.deal(self._shuffler):
             order.reverse()
             for candidate, worker in order:
-                calls = plan.passes[candidate.name] * len(lengths)
-                times = worker.time(batch=cell.batch, lengths=lengths, calls=calls, seed=self._seed)
+                calls = plan.passes[candidate.name] * turn.inputs
+                times = worker.time(
+                    batch=cell.batch, lengths=turn.lengths, calls=calls, seed=self._seed, padded=cell.padded
+                )
                 found[candidate.name].append(times)
         for candidate, _ in running:
             name, alone = candidate.name, self._settings.threads == 1
@@ -225,8 +227,8 @@ class Measurement:
             return {}
         return {
             cell.name: ratio_interval(
-                [done.texts for done in baseline.rounds[cell.name]],
-                [done.texts for done in candidate.rounds[cell.name]],
+                [done.inputs for done in baseline.rounds[cell.name]],
+                [done.inputs for done in candidate.rounds[cell.name]],
             )
             for cell in self._cells
         }

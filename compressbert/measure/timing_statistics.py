@@ -52,13 +52,13 @@ def ratio_interval(
     """Speed-up ``baseline / candidate`` with its interval.
 
     Args:
-        baseline: For each round the milliseconds of its texts, (N,).
-        candidate: The same of the same texts at the same places, in the same rounds.
+        baseline: For each round the milliseconds of its inputs (texts, or batches), (N,).
+        candidate: The same of the same inputs at the same places, in the same rounds.
         level: Of the interval.
 
-    A round's ratio is the median of its texts' ratios. Each text was timed for both within a moment, so a slow minute
-    of the machine slows both and cancels; and a median over ratios, unlike a ratio of medians, does not hang on the
-    two or three texts whose length is in the middle.
+    A round's ratio is the median of its inputs' ratios. Each was timed for both within a moment, so a slow minute of
+    the machine slows both and cancels; and a median over ratios, unlike a ratio of medians, does not hang on the two
+    or three texts whose length is in the middle.
     """
     logs = [
         np.median(np.log(before) - np.log(after)) for before, after in zip(baseline, candidate, strict=True)

@@ -221,10 +221,10 @@ class Benchmark:
 
 BENCHMARK_TABLES = """\
    shape        p50 ms   p95   p99  texts/s           speed-up
-a  own lengths    12.5  20.0  1310       80           baseline
-   8×128          1234  1300  1310      6.5           baseline
-b  own lengths    12.5  20.0  1310       80  2.00× [1.90, 2.10]
-   8×128          1234  1300  1310      6.5  2.50× [2.40, 2.60]
+a  data's lengths    12.5  20.0  1310       80           baseline
+   8 × 128          1234  1300  1310      6.5           baseline
+b  data's lengths    12.5  20.0  1310       80  2.00× [1.90, 2.10]
+   8 × 128          1234  1300  1310      6.5  2.50× [2.40, 2.60]
 
    runtime        MB  load ms  first ms  tokenizer ms  peak MB loading  answering
 a  onnxruntime  90.9      312      9.30         0.071              210        154
@@ -273,7 +273,7 @@ def test_benchmark_marks_a_busy_machine_and_unsettled_calls(monkeypatch: pytest.
     stand_in(monkeypatch, f"{STEPS}.benchmark", benchmark=benchmark)
     lines = words(invoke("benchmark", "a", "b").stdout)
     assert "busy:" in next(line for line in lines if line[:1] == ["machine"])
-    assert [line[1] for line in lines if line[:1] == ["8×128"]] == ["~1234", "~1234"]
+    assert [line[3] for line in lines if line[:3] == ["8", "×", "128"]] == ["~1234", "~1234"]
     assert ["~", "calls", "had", "not", "settled", "when", "warming", "up", "was", "given", "up"] in lines
 
 

@@ -20,8 +20,8 @@ def test_every_turn_has_other_texts_and_together_they_are_the_rounds() -> None:
     assert plan.lengths == typical_lengths(OWN.lengths, 25)
     turns = plan.deal(random.Random(0))
     assert len(turns) == 5
-    assert {len(turn) for turn in turns} == {5}
-    assert sorted(length for turn in turns for length in turn) == sorted(plan.lengths)
+    assert {(len(turn.lengths), turn.inputs) for turn in turns} == {(5, 5)}
+    assert sorted(length for turn in turns for length in turn.lengths) == sorted(plan.lengths)
     assert turns != plan.deal(random.Random(1))
 
 
@@ -41,6 +41,13 @@ def test_a_fixed_shape_is_called_as_often_as_fits() -> None:
     assert plan.passes == {"a": 1, "b": 2}
     slow = pace(Cell(8, 128, (128,)), {"a": 5_000.0})
     assert (slow.lengths, slow.turns) == ((128, 128), 2)  # one call would have nothing to agree with
+
+
+def test_a_padded_batch_is_one_input_again_and_again() -> None:
+    plan = pace(Cell(4, None, (3, 5, 8, 9)), {"a": 20.0, "b": 20.0})
+    turns = plan.deal(random.Random(0))
+    assert {turn.lengths for turn in turns} == {(3, 5, 8, 9)}
+    assert [turn.inputs for turn in turns] == [3, 3, 2, 2, 2]  # 12 batches of 20 ms
 
 
 def test_the_datas_own_lengths_are_cut_to_what_every_model_takes() -> None:

@@ -51,7 +51,7 @@ def test_ratio_is_paired_by_round_and_symmetric() -> None:
     assert (back.low, back.high) == (pytest.approx(1 / found.high), pytest.approx(1 / found.low))
 
 
-def test_a_rounds_ratio_is_the_median_of_its_texts_ratios() -> None:
+def test_a_rounds_ratio_is_the_median_of_its_inputs_ratios() -> None:
     baseline = [[2.0, 40.0, 600.0], [2.0, 40.0, 600.0]]
     candidate = [[1.0, 10.0, 100.0], [2.0, 10.0, 100.0]]  # ratios 2, 4, 6 and 1, 4, 6
     found = ratio_interval(baseline, candidate)
