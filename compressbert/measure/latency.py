@@ -194,9 +194,7 @@ class Measurement:
 
     def _time(self, cell: Cell, running: Sequence[tuple[_Candidate, WorkerProcess]]) -> None:
         """One cell in one round: warm up, then turns in a random order, every other turn in its reverse."""
-        share = max(
-            2, -(-self._settings.warmup // len(self._cells))
-        )  # warm-up calls are spread over the cells
+        share = max(2, -(-self._settings.warmup // len(self._cells)))  # the warm-up is of all cells together
         call_ms = {}
         for candidate, worker in running:
             warmth = worker.warm_up(
