@@ -297,7 +297,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240  # on a loaded machine its first start takes minutes
     while time.monotonic() < until and process.poll() is None:
         try:
             with urllib.request.urlopen(f"{address}/health", timeout=5):
