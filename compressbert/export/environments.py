@@ -66,7 +66,7 @@ def known() -> dict[str, Environment]:
         "openvino": Environment("python", (("openvino==2026.4.1", "numpy==2.4.6", "safetensors==0.8.0"),)),
         "transformers.js": Environment("node", (("@huggingface/transformers@4.3.1",),)),
         "triton": Environment(
-            "python", (("tritonclient==2.73.0", "protobuf==7.36.2"),)
+            "python", (("tritonclient[grpc]==2.73.0", "protobuf==6.33.6"),)
         ),
     }  # fmt: skip
 

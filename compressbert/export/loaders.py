@@ -11,13 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -36,7 +38,11 @@ _TAIL_LINES = 3
 
 
 class Absent(Exception):
-    """A loader that is not installed, or that this artefact is not meant for; the text says why."""
+    """A loader that is not installed; the text says how to get it."""
+
+
+class Unfit(Exception):
+    """An artefact that says itself that it is not for this loader; the text says what is."""
 
 
 class Failed(Exception):
@@ -64,7 +70,7 @@ class Loader:
 
     Attributes:
         name: As shown to people.
-        run: Answers for an artefact, batches and texts; raises `Absent` or `Failed`.
+        run: Answers for an artefact, batches and texts; raises `Absent`, `Unfit` or `Failed`.
     """
 
     name: str
@@ -194,12 +200,51 @@ def _onnxruntime(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -
 
 def _oldest_onnxruntime(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
     command = _python("onnxruntime_script.py", "", "onnxruntime-oldest")
+    wanted, oldest = _metadata(file).get("oldest_onnxruntime", ""), environments.oldest_onnxruntime()
+    if wanted and _version(wanted) > _version(oldest):
+        raise Unfit(f"the file says that it needs onnxruntime {wanted}; this is {oldest}")
     return _ask(command, file, batches, texts)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
 
 
 def _openvino(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
     command = _python("openvino_script.py", "openvino", "openvino")
+    if file.suffix == ".onnx" and _has_strided_products(file):
+        raise Unfit("OpenVINO misreads this file's fused products; export with format: openvino")
     return _ask(command, file, batches, texts)
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    """What an .onnx file says about itself; empty for a damaged one, which its loaders will report."""
+    try:
+        model = onnx.load(str(file), load_external_data=False)
+    except DecodeError:
+        return {}
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _has_strided_products(file: Path) -> bool:
+    """Whether a graph reads batches across the rows of a product, which OpenVINO 2026.4 gets wrong, up to a crash."""
+    try:
+        graph = onnx.load(str(file), load_external_data=False).graph
+    except DecodeError:
+        return False
+    return any(
+        node.op_type == "FusedMatMul"
+        and any(attribute.name.startswith("transBatch") for attribute in node.attribute)
+        for node in _all_nodes(graph)
+    )
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _all_nodes(attribute.g)
 
 
 def _optimum(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
@@ -214,7 +259,7 @@ _JS_DTYPES = {"model.onnx": "fp32", "model_quantized.onnx": "q8"}  # the file na
 
 def _transformers_js(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
     if file.parent.name != "onnx" or file.name not in _JS_DTYPES:
-        raise Absent("transformers.js reads onnx/model.onnx (fp32) and onnx/model_quantized.onnx (q8)")
+        raise Unfit("transformers.js reads onnx/model.onnx (fp32) and onnx/model_quantized.onnx (q8)")
     folder = environments.find("transformers.js")
     if folder is None:
         raise Absent(f"not installed; {environments.how_to_get('transformers.js')}")

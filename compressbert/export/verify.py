@@ -36,8 +36,8 @@ class LoaderCheck:
 
     Attributes:
         loader: Its name; with the file's name where a folder holds several.
-        status: ok, failed (did not open, or answered differently), absent (not installed), or unfit (the folder is
-            not laid out for this loader, and was not meant to be).
+        status: ok, failed (did not open, or answered differently), absent (not installed), or unfit (not meant
+            for this loader, and says so).
         max_difference: Largest |difference| / max(1, |value|) to the first loader of the artefact, on real tokens;
             for int8 files the root mean square of the differences over that of the values. None for the first
             loader and for those that gave nothing.
@@ -172,6 +172,8 @@ def _compare(tried: Sequence[Loader], path: Path, home: Path, label: str, *, int
             answers = loader.run(path, batches, TEXTS if tokens else ())
         except loaders.Absent as reason:
             checks.append(LoaderCheck(name, "absent", None, str(reason)))
+        except loaders.Unfit as reason:
+            checks.append(LoaderCheck(name, "unfit", None, str(reason)))
         except Failed as reason:
             checks.append(LoaderCheck(name, "failed", None, str(reason)))
         else:

@@ -16,7 +16,7 @@ from compressbert.export.encoder import input_names, write_encoder
 from compressbert.export.folder import staging, write_companions
 from compressbert.export.form import Form
 from compressbert.export.graph import GraphBuilder
-from compressbert.export.metadata import metadata_of
+from compressbert.export.metadata import metadata_of, ragged_note
 from compressbert.export.parity import Parity, check
 from compressbert.export.portable import explain
 from compressbert.export.products import Emitter
@@ -93,7 +93,7 @@ def export_onnx(
             variant, found = variant_of(model, precision, settings, formats or Formats())
             if found is not None:
                 portable = found
-                notes += [explain(found)] if explain(found) else []
+                notes += [text for text in (explain(found), ragged_note(variant)) if text]
             file = stage / FILES[precision]
             file.parent.mkdir(exist_ok=True)
             if reason:

@@ -183,3 +183,26 @@ def test_a_config_that_is_no_json_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "out" / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config\.json is not JSON"):
         verify(tmp_path / "out")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_a_file_that_needs_a_newer_onnxruntime_is_not_judged_by_the_oldest(
+    tmp_path: Path, loaders: Path
+) -> None:
+    fake_environment(loaders / "onnxruntime-oldest", "exit 1")
+    facts = export_onnx(uneven_model("bert"), tmp_path / "out", ExportConfig(precision="int8"))
+    (note,) = [text for text in facts.notes if "onnxruntime" in text]
+    assert "width 24, 37" in note
+    check = check_of("oldest onnxruntime", tmp_path / "out")
+    assert (check.status, "needs onnxruntime 1.25" in check.detail) == ("unfit", True)
+    even = export_onnx(tiny_model("bert"), tmp_path / "even", ExportConfig(precision="int8"))
+    assert even.notes == ()
+    assert check_of("oldest onnxruntime", tmp_path / "even").status == "failed"  # it was asked
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_openvino_is_kept_from_products_it_misreads(tmp_path: Path, loaders: Path) -> None:
+    fake_environment(loaders / "openvino", "exit 1")
+    export_onnx(tiny_model("bert"), tmp_path / "out", ExportConfig())
+    check = check_of("openvino", tmp_path / "out")
+    assert (check.status, "format: openvino" in check.detail) == ("unfit", True)
