@@ -409,7 +409,12 @@ class TestMethodsAndSchema:
         jsonschema.validate({**document, "steps": [{"finetune": None}]}, schema)
 
     def test_all_schemas_at_once(self) -> None:
-        assert set(json.loads(invoke("schema").stdout)) == {*TestInitAndCheck.COMMANDS, "result", "report"}
+        assert set(json.loads(invoke("schema").stdout)) == {
+            *TestInitAndCheck.COMMANDS,
+            "result",
+            "report",
+            "regression",
+        }
 
 
 def test_seeds_and_a_baseline_are_handed_on(step: Step) -> None:
