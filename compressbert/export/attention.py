@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from compressbert.export.graph import MICROSOFT, GraphBuilder
 from compressbert.export.packing import Packing
 
+Rows = tuple[str, str, str]  # of queries, keys and values
+
 
 @dataclass(frozen=True)
 class AttentionWriter:
@@ -44,40 +46,48 @@ class AttentionWriter:
             name: Of the attention.
             first: Only the first token of every text asks.
         """
-        rows = (query, key, value)
+        views = self._views((query, key, value), heads, name, first=first)
         if self.packing is None:
-            return self._over_batch(rows, heads, name, self.mask)
+            return self._over_batch(views, heads, name, self.mask)
         return self.packing.choose(
             self.graph,
             name,
-            full=lambda: self._over_batch(rows, heads, f"{name}.full", ""),
-            padded=lambda: self._by_text(rows, heads, f"{name}.padded", first=first),
+            full=lambda: self._over_batch(views, heads, f"{name}.full", ""),
+            padded=lambda: self._by_text(views, heads, f"{name}.padded", first=first),
         )
 
-    def _over_batch(self, rows: tuple[str, str, str], heads: int, name: str, mask: str) -> str:
-        """Attention of sequence-first rows, (tokens · batch, heads · head size)."""
+    def _views(self, rows: Rows, heads: int, name: str, *, first: bool) -> Rows:
+        """Rows as (tokens, texts abreast, heads, head size): outside of branches, where this copies nothing."""
         graph = self.graph
-        if self.kernel and not mask:
-            return self._in_kernel(rows, heads, name)
-        parts = [graph.integers(-1), self.batch, graph.integers(heads, self.head_size)]
-        shape = graph.node("Concat", parts, f"{name}.heads_shape", axis=0)
+        abreast = self.packing.abreast if self.packing else self.batch
+        shape = f"heads_shape.{heads}"
+        if not graph.has(shape):
+            parts = [graph.integers(-1), abreast, graph.integers(heads, self.head_size)]
+            graph.node("Concat", parts, shape, axis=0)
         q, k, v = (
             graph.node("Reshape", [value, shape], f"{name}.{part}")
             for part, value in zip("qkv", rows, strict=True)
         )
-        context = self._attend(q, k, v, name, mask)
-        width = graph.integers(-1, heads * self.head_size)
-        return graph.node("Reshape", [context, width], f"{name}.context_rows")
+        return q, k, v
 
-    def _in_kernel(self, rows: tuple[str, str, str], heads: int, name: str) -> str:
+    def _over_batch(self, views: Rows, heads: int, name: str, mask: str) -> str:
+        """Attention over (tokens, batch, heads, head size) at once."""
+        graph = self.graph
+        if self.kernel and not mask:
+            return self._in_kernel(views, heads, name)
+        context = self._attend(*views, name, mask)
+        return graph.node(
+            "Reshape", [context, graph.integers(-1, heads * self.head_size)], f"{name}.context_rows"
+        )
+
+    def _in_kernel(self, views: Rows, heads: int, name: str) -> str:
         """The same in one node, which wants the batch first."""
         graph, width = self.graph, heads * self.head_size
-        shape = graph.node(
-            "Concat", [graph.integers(-1), self.batch, graph.integers(width)], f"{name}.shape", axis=0
-        )
         turned = []
-        for part, value in zip("qkv", rows, strict=True):
-            by_position = graph.node("Reshape", [value, shape], f"{name}.{part}_by_position")
+        for part, value in zip("qkv", views, strict=True):
+            by_position = graph.node(
+                "Reshape", [value, graph.integers(0, 0, width)], f"{name}.{part}_by_position"
+            )
             turned.append(graph.node("Transpose", [by_position], f"{name}.{part}", perm=[1, 0, 2]))
         context = graph.node(
             "MultiHeadAttention", turned, f"{name}.context", domain=MICROSOFT, num_heads=heads, scale=1.0
@@ -85,16 +95,12 @@ class AttentionWriter:
         tokens = graph.node("Transpose", [context], f"{name}.context_tokens", perm=[1, 0, 2])
         return graph.node("Reshape", [tokens, graph.integers(-1, width)], f"{name}.context_rows")
 
-    def _by_text(self, rows: tuple[str, str, str], heads: int, name: str, *, first: bool) -> str:
-        """Attention of packed rows, one text after the other."""
+    def _by_text(self, views: Rows, heads: int, name: str, *, first: bool) -> str:
+        """Attention over (rows, 1, heads, head size), one text after the other."""
         graph, packing = self.graph, self.packing
         if packing is None:
             raise TypeError("without packing there is no telling texts apart")
-        shape = graph.integers(-1, 1, heads, self.head_size)
-        q, k, v = (
-            graph.node("Reshape", [value, shape], f"{name}.{part}")
-            for part, value in zip("qkv", rows, strict=True)
-        )
+        q, k, v = views
 
         def one_text(number: str) -> str:
             def bound(places: str, part: str) -> str:

@@ -78,7 +78,7 @@ def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool, form: 
     """
     graph, family, network = emit.graph, model.family, model.network
     sizes = write_sizes(graph)
-    packing = write_packing(graph) if form.rows == "packed" else None
+    packing = write_packing(graph, sizes) if form.rows == "packed" else None
     x = EmbeddingWriter(emit, model, sizes, packing)(EMBEDDED)
     mask = "" if packing else additive_mask(graph)
     attention = AttentionWriter(

@@ -31,10 +31,11 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Packing:
-    """Which positions are rows. All but ``full`` are int64 and empty where nothing is padded.
+    """Which positions are rows. All but ``full`` are int64, and all but ``abreast`` empty where nothing is padded.
 
     Attributes:
         full: Whether no position is padded, a scalar.
+        abreast: (1,): how many texts lie side by side in the rows: the batch size, or 1 where text follows text.
         places: (rows,): the position of every row, counted over (batch, sequence).
         starts: (batch,): the first row of every text.
         key_starts: (batch,): the first row of every text that may be read.
@@ -42,6 +43,7 @@ class Packing:
     """
 
     full: str
+    abreast: str
     places: str
     starts: str
     key_starts: str
@@ -66,19 +68,25 @@ def write_sizes(graph: GraphBuilder) -> Sizes:
     )
 
 
-def write_packing(graph: GraphBuilder) -> Packing:
+def write_packing(graph: GraphBuilder, sizes: Sizes) -> Packing:
     """Write what tells real tokens from padding."""
     smallest = graph.node("ReduceMin", ["attention_mask"], "packing.smallest", keepdims=0)
     full = graph.node("Cast", [smallest], "packing.full", to=TensorProto.BOOL)
-    names = [f"packing.{part}" for part in ("places", "starts", "key_starts", "ends")]
+    names = [f"packing.{part}" for part in ("abreast", "places", "starts", "key_starts", "ends")]
     nothing = graph.constant(np.empty(0, np.int64), "packing.nothing")
-    places, starts, key_starts, ends = graph.branch(
+    abreast, places, starts, key_starts, ends = graph.branch(
         full,
         dict.fromkeys(names, TensorProto.INT64),
-        then=lambda: [graph.node("Identity", [nothing], f"{name}.none") for name in names],
-        otherwise=lambda: _write_rows(graph),
+        then=lambda: [
+            graph.node("Identity", [value], f"{name}.full")
+            for name, value in zip(names, [sizes.batch, *[nothing] * 4], strict=True)
+        ],
+        otherwise=lambda: [
+            graph.node("Identity", [graph.integers(1)], "packing.abreast.padded"),
+            *_write_rows(graph),
+        ],
     )
-    return Packing(full, places, starts, key_starts, ends)
+    return Packing(full, abreast, places, starts, key_starts, ends)
 
 
 def _write_rows(graph: GraphBuilder) -> list[str]:
