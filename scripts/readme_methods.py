@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from compressbert.methods.registry import MethodInfo, list_methods
+from compressbert.report.figures import survey_columns
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- generated: scripts/readme_methods.py -->", "<!-- end -->"
@@ -18,7 +19,7 @@ BEGIN, END = "<!-- generated: scripts/readme_methods.py -->", "<!-- end -->"
 def row(method: MethodInfo) -> str:
     """Return a method's line: command, name, what it does, paper, what the survey's Table 1 says of it."""
     survey = method.survey
-    theirs = f"{survey['compression']}× / {survey['retained']} % / {survey['speedup']}×" if survey else "–"
+    theirs = " / ".join(survey_columns(survey)) if survey else "–"
     summary = method.summary.split(": ", 1)[-1].rstrip(".")
     paper = re.sub(r"^Papers?: ", "", method.paper)
     return f"| `{method.family}` | `{method.name}` | {summary} | {paper} | {theirs} |"
