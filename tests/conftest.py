@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from compressbert import progress
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_listens() -> None:
+    """No test hears what the command line of another one set up."""
+    progress.listen(progress.Silent())
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,13 @@ from compressbert.cli.console import Screen
 # typer evaluates these at run time; Optional is what it documents
 
 
-def method_names(incomplete: str) -> list[str]:
+def method_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of methods that begin so; on a family's own command its methods only."""
     from compressbert.methods.registry import list_methods
 
-    return [info.name for info in list_methods() if info.name.startswith(incomplete)]
+    found = [info for info in list_methods() if info.name.startswith(incomplete)]
+    own = [info.name for info in found if info.family == context.info_name]
+    return own or [info.name for info in found]
 
 
 Config = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -62,7 +62,10 @@ def build_student(teacher: Model, shape: Shape, *, init: Init, seed: int = 0) ->
     with torch.random.fork_rng(devices=[]), stock.quiet():
         torch.manual_seed(seed)
         network = type(teacher.network)(config).float().eval()
-    student = Model(network, copy.deepcopy(teacher.tokenizer), stock.plain(config))
+    tokenizer = copy.deepcopy(teacher.tokenizer)
+    student = replace(
+        teacher, network=network, tokenizer=tokenizer, base_config=stock.plain(config), edits=[], history=[]
+    )
     if init == "teacher":
         _check_narrower(teacher, sizes)
         _cut_into(student, teacher, shape.layers)

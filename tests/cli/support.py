@@ -16,7 +16,8 @@ from compressbert.results.record import MetricResult, ModelFacts, StepResult
 
 
 def invoke(*arguments: object, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+    wide = {"COLUMNS": None}  # tables are as wide as in a pipe, whatever the terminal of the tests
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin, env=wide)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **functions: Callable[..., Any]) -> None:

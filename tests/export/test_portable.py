@@ -36,7 +36,7 @@ def test_every_family_is_exact_everywhere_by_default(tmp_path: Path) -> None:
         assert facts.portability is not None
         assert (facts.portability.valid_on, facts.portability.saturating_pairs) == ("any", 0)
         assert facts.portability.pairs > 1000
-        assert facts.notes == ()
+        assert all("AMX" in note for note in facts.notes)  # ragged widths need a newer onnxruntime there
         assert export_onnx(model, tmp_path / "fp32", ExportConfig()).portability is None
 
 

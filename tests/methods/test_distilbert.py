@@ -56,8 +56,8 @@ def test_parts_are_the_papers_weighted_losses(tmp_path: Path) -> None:
     parts = _parts(run, student)
     batch = _first_batch(run, student)
     with torch.no_grad():
-        student_logits, seen = forward(student, batch, every_token=False, hidden=True)
-        _, taught = forward(teacher, batch, every_token=False, hidden=True)
+        student_logits, seen = forward(student, batch, task=run.task, hidden=True)
+        _, taught = forward(teacher, batch, task=run.task, hidden=True)
     assert parts["soft"] == pytest.approx(
         5 * soft_label_loss(student_logits, taught.logits, 2.0).item(), rel=1e-4
     )
@@ -83,7 +83,7 @@ def test_on_raw_text_every_token_but_padding_is_a_row(tmp_path: Path) -> None:
     batch = _first_batch(run, model)
     real = batch.inputs["attention_mask"].bool()
     assert int((~real).sum()) > 0
-    token_logits, signals = forward(model, batch, every_token=True, hidden=True)
+    token_logits, signals = forward(model, batch, task=run.task, hidden=True)
     assert signals.logits.shape == (int(real.sum()), token_logits.shape[-1])
     assert signals.hidden.shape == (int(real.sum()), 32)
     padded = (
@@ -92,7 +92,7 @@ def test_on_raw_text_every_token_but_padding_is_a_row(tmp_path: Path) -> None:
     )
     types = torch.nn.functional.pad(batch.inputs["token_type_ids"], (0, 3))
     batch.inputs = {"input_ids": padded[0], "attention_mask": padded[1], "token_type_ids": types}
-    torch.testing.assert_close(forward(model, batch, every_token=True, hidden=True)[1].logits, signals.logits)
+    torch.testing.assert_close(forward(model, batch, task=run.task, hidden=True)[1].logits, signals.logits)
 
 
 def test_default_student_has_the_papers_layers_and_the_teachers_weights(
