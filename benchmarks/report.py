@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from compressbert.report import html, markdown
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 from tests.report.examples import sweep
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from compressbert.config.schema import Gates
-    from compressbert.results.record import Report
+    from compressbert.results.report import Report
 
 
 def leave_for_ci(

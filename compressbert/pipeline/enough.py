@@ -6,7 +6,8 @@ import math
 from statistics import NormalDist
 from typing import Literal
 
-from compressbert.results.record import Interval, Need
+from compressbert.results.record import Interval
+from compressbert.results.report import Need
 
 _HOPELESS = 1000.0  # times the present sample: nobody buys that
 

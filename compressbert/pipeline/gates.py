@@ -16,7 +16,8 @@ from compressbert.config.problems import suggestion
 from compressbert.config.schema import Gates
 from compressbert.pipeline.enough import at_once, need, need_text
 from compressbert.report.figures import headline_latency
-from compressbert.results.record import Conditions, Interval, Need, Report, ReportGate, ReportRow, Slice
+from compressbert.results.record import Conditions, Interval, Slice
+from compressbert.results.report import Need, Report, ReportGate, ReportRow
 
 Side = Literal["at most", "at least"]
 Verdict = Literal["pass", "fail", "cannot-tell"]

@@ -19,7 +19,8 @@ from compressbert.progress import note
 from compressbert.results.environment import environment
 from compressbert.results.hashing import sha256_json
 from compressbert.results.measured import CandidateTimings, Comparison
-from compressbert.results.record import Report, StepResult
+from compressbert.results.record import StepResult
+from compressbert.results.report import Report
 from compressbert.results.store import RESULT_NAME, read_result, write_json_atomic
 
 REPORT = "report.json"

@@ -24,7 +24,7 @@ from compressbert.pipeline.plan import (
 )
 from compressbert.pipeline.tracking import track
 from compressbert.progress import note
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 from compressbert.results.store import RESULT_NAME, folder_lock, write_json_atomic
 
 

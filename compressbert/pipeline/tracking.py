@@ -21,7 +21,7 @@ from compressbert.errors import WorkError
 from compressbert.progress import note
 from compressbert.report.figures import headline_latency
 from compressbert.results.hashing import CARD_NAME, RESULT_NAME, sha256_file, sha256_json
-from compressbert.results.record import Report, ReportRow
+from compressbert.results.report import Report, ReportRow
 from compressbert.results.store import write_json_atomic
 
 STAMP = "tracking.json"

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from compressbert.config.schema import Gates
 from compressbert.pipeline.gates import judge
 from compressbert.results.environment import fingerprint
-from compressbert.results.record import Conditions, Report, ReportGate, ReportRow
+from compressbert.results.record import Conditions
+from compressbert.results.report import Report, ReportGate, ReportRow
 
 _MARGIN = 1.5  # times the rounds that would just do if the ratio stayed exactly where it is
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from compressbert.results.record import Conditions, DataFacts, Environment, Parent, ReportRow, StepResult
+from compressbert.results.record import Conditions, DataFacts, Environment, Parent, StepResult
+from compressbert.results.report import ReportRow
 
 _GENERIC = "LABEL_"
 

@@ -6,14 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from compressbert.results.measured import DATA_CELL, cell_name
-from compressbert.results.record import (
-    Conditions,
-    Interval,
-    LatencyCell,
-    MetricResult,
-    Report,
-    ReportRow,
-)
+from compressbert.results.record import Conditions, Interval, LatencyCell, MetricResult
+from compressbert.results.report import Report, ReportRow
 
 ABSENT = "–"
 # every other metric lies in [-1, 1] and is shown in percent

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from compressbert.report.plots import chain, latency, sizes, slices, speedups, tradeoff, training
 from compressbert.report.plots.frame import WIDE
 from compressbert.report.selection import notable
-from compressbert.results.record import Report, ReportRow
+from compressbert.results.report import Report, ReportRow
 
 HEAT_ROWS = 24
 _TRADEOFF = (

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from compressbert.report import figures, tables
 from compressbert.report.gallery import Gallery, gallery
-from compressbert.results.record import Report, ReportRow
+from compressbert.results.report import Report, ReportRow
 
 FLIPS_OF = 12  # more rows than this, and only the last row's flips are listed
 

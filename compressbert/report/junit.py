@@ -13,7 +13,7 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from compressbert.errors import ConfigError, WorkError
-from compressbert.results.record import Report, ReportGate
+from compressbert.results.report import Report, ReportGate
 from compressbert.results.store import write_text_atomic
 
 # What XML 1.0 cannot hold, not even escaped.

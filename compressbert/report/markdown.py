@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from compressbert.report import figures, tables
 from compressbert.report.tables import Cell, Line, Table
-from compressbert.results.record import Report, ReportRow
+from compressbert.results.report import Report, ReportRow
 
 MARKS = {
     "pass": "✓ ", "yes": "✓ ", "better": "✓ ", "fail": "✗ ", "no": "✗ ", "worse": "✗ ", "cannot-tell": "? ",

@@ -19,8 +19,9 @@ from typing import Literal
 from compressbert.report import figures
 from compressbert.results.environment import fingerprint
 from compressbert.results.measured import DATA_CELL
-from compressbert.results.record import Interval, Report, ReportRow
+from compressbert.results.record import Interval
 from compressbert.results.regression import Change, Kind, Regression, Verdict
+from compressbert.results.report import Report, ReportRow
 
 TOLERANCES: Mapping[Kind, float] = {"quality": 0.01, "speed": 0.05, "size": 0.01, "memory": 0.1}
 _TWO = "from the two intervals"

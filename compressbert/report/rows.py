@@ -9,14 +9,8 @@ from typing import Any
 
 from compressbert.errors import ConfigError
 from compressbert.results.measured import CandidateTimings, Comparison
-from compressbert.results.record import (
-    Environment,
-    Interval,
-    Report,
-    ReportGate,
-    ReportRow,
-    StepResult,
-)
+from compressbert.results.record import Environment, Interval, StepResult
+from compressbert.results.report import Report, ReportGate, ReportRow
 
 ENCODER_COMPONENTS = ("attention", "ffn")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compressbert.report import figures
-from compressbert.results.record import Report, ReportRow
+from compressbert.results.report import Report, ReportRow
 
 
 def pareto_front(report: Report) -> tuple[ReportRow, ...]:

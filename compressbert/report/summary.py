@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compressbert.progress import warn
 from compressbert.report import markdown
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 
 VARIABLE = "GITHUB_STEP_SUMMARY"
 LIMIT = 1024 * 1024  # bytes; GitHub drops a longer summary altogether

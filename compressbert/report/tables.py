@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from compressbert.report import figures
 from compressbert.report.rows import components_of
 from compressbert.report.selection import chain
-from compressbert.results.record import Interval, LatencyCell, Report, ReportRow
+from compressbert.results.record import Interval, LatencyCell
+from compressbert.results.report import Report, ReportRow
 
 
 @dataclass(frozen=True)

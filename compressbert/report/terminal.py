@@ -9,7 +9,7 @@ from rich.text import Text
 from compressbert.report import figures, tables
 from compressbert.report.markdown import MARKS
 from compressbert.report.tables import Cell, Line, Table
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 
 WIDE = 112  # columns from which on an interval stands beside its value, and not below
 _STYLES = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compressbert.report import html, markdown
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 from compressbert.results.store import write_text_atomic
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from compressbert.results.record import Report, StepResult
+from compressbert.results.record import StepResult
 from compressbert.results.regression import Regression
+from compressbert.results.report import Report
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 RECORDS: dict[str, type[BaseModel]] = {"result": StepResult, "report": Report, "regression": Regression}

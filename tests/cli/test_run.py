@@ -12,7 +12,7 @@ import pytest
 
 from compressbert.errors import WorkError
 from compressbert.results.environment import environment
-from compressbert.results.record import Report, ReportGate, ReportRow
+from compressbert.results.report import Report, ReportGate, ReportRow
 from tests.cli.support import invoke, stand_in
 from tests.tiny import save_tiny, toy_rows, write_rows
 

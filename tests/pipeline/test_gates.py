@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 from compressbert.config.schema import Gates
 from compressbert.pipeline.enough import at_once, need, need_text
 from compressbert.pipeline.gates import exit_code, judge
-from compressbert.results.record import (
-    Conditions,
-    Interval,
-    LatencyCell,
-    MemoryFacts,
-    MetricResult,
-    ReportGate,
-    ReportRow,
-    Slice,
-)
+from compressbert.results.record import Conditions, Interval, LatencyCell, MemoryFacts, MetricResult, Slice
+from compressbert.results.report import ReportGate, ReportRow
 
 MACHINE = "0123abcd"
 ACCURACY = {"accuracy": MetricResult(value=0.89, low=0.87, high=0.91, examples=872)}

@@ -15,7 +15,8 @@ from compressbert.measure.quality import quality_of, save_predictions
 from compressbert.pipeline.steps.outcome import PREDICTIONS
 from compressbert.pipeline.steps.report import check_regression, report
 from compressbert.report.write import write_report
-from compressbert.results.record import Interval, MetricResult, Report, StepResult
+from compressbert.results.record import Interval, MetricResult, StepResult
+from compressbert.results.report import Report
 from compressbert.results.store import RESULT_NAME
 from compressbert.tasks.base import task_for
 from tests.cli.support import invoke

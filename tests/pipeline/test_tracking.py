@@ -22,7 +22,7 @@ from compressbert.errors import InputError, WorkError
 from compressbert.pipeline import tracking
 from compressbert.pipeline.run import run
 from compressbert.report.write import write_report
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 from tests.cli.support import invoke
 from tests.report.examples import against_baseline, example, row
 from tests.tiny import save_tiny, toy_rows, write_rows

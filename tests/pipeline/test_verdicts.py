@@ -9,7 +9,8 @@ import pytest
 from compressbert.config.schema import Gates
 from compressbert.pipeline.verdicts import Second, judged
 from compressbert.results.environment import fingerprint
-from compressbert.results.record import Conditions, Interval, Report
+from compressbert.results.record import Conditions, Interval
+from compressbert.results.report import Report
 from tests.report.examples import ENVIRONMENT, against_baseline, around, example, row
 
 UNDECIDED = Interval(

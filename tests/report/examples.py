@@ -15,12 +15,10 @@ from compressbert.results.record import (
     MetricResult,
     NonInferiority,
     Portability,
-    Report,
-    ReportGate,
-    ReportRow,
     SeedSummary,
     Slice,
 )
+from compressbert.results.report import Report, ReportGate, ReportRow
 
 ENVIRONMENT = Environment(
     versions={"torch": "2.13.0", "onnxruntime": "1.32.0"}, cpu="A CPU", isa=("avx2", "vnni"), cores=2

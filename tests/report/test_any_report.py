@@ -12,15 +12,8 @@ from rich.console import Console
 from compressbert.report import html, markdown, terminal
 from compressbert.report.regression import regression
 from compressbert.report.regression_views import render_html, render_markdown
-from compressbert.results.record import (
-    Interval,
-    LatencyCell,
-    MetricResult,
-    NonInferiority,
-    Report,
-    ReportRow,
-    Slice,
-)
+from compressbert.results.record import Interval, LatencyCell, MetricResult, NonInferiority, Slice
+from compressbert.results.report import Report, ReportRow
 from tests.report.examples import ENVIRONMENT
 from tests.report.test_html import Page
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from compressbert.report import html
-from compressbert.results.record import Report, ReportRow
+from compressbert.results.report import Report, ReportRow
 from tests.report.examples import ENVIRONMENT, against_baseline, example, flip, full, part, row, sweep
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}

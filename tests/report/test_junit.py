@@ -9,7 +9,7 @@ import pytest
 
 from compressbert.errors import ConfigError, WorkError
 from compressbert.report.junit import check_target, render, write
-from compressbert.results.record import ReportGate
+from compressbert.results.report import ReportGate
 from tests.report.examples import example
 
 

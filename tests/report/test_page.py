@@ -14,7 +14,7 @@ import pytest
 from compressbert.report import html
 from compressbert.report.regression import regression
 from compressbert.report.regression_views import render_html
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 from tests.report.browser import Browser, Tab, browser, find_chromium
 from tests.report.examples import example, full, row, sweep
 from tests.report.test_html import HOSTILE, svgs

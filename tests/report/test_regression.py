@@ -11,8 +11,9 @@ from rich.console import Console
 
 from compressbert.report import regression_views as views
 from compressbert.report.regression import Paired, difference, judge, regression, relative
-from compressbert.results.record import Conditions, Interval, MemoryFacts, MetricResult, Report
+from compressbert.results.record import Conditions, Interval, MemoryFacts, MetricResult
 from compressbert.results.regression import Change, Regression
+from compressbert.results.report import Report
 from compressbert.results.schema import record_schema
 from tests.report.examples import around, example, full
 from tests.report.test_html import HOSTILE, Page

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from compressbert.report import figures, markdown, terminal
 from compressbert.report.write import write_report
-from compressbert.results.record import Interval, Report
+from compressbert.results.record import Interval
+from compressbert.results.report import Report
 from tests.report.examples import against_baseline, around, example, full, row
 
 

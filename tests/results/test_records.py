@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 
 from compressbert.results.environment import ISA, environment
-from compressbert.results.record import MetricResult, Report, ReportRow, StepResult
+from compressbert.results.record import MetricResult, StepResult
+from compressbert.results.report import Report, ReportRow
 from compressbert.results.schema import RECORDS, record_schema, schema_text, shipped_file
 
 

@@ -24,8 +24,9 @@ from compressbert.report.regression_views import write_regression
 from compressbert.report.rows import against
 from compressbert.report.write import write_report
 from compressbert.results.environment import environment, fingerprint
-from compressbert.results.record import Interval, Report, ReportRow
+from compressbert.results.record import Interval
 from compressbert.results.regression import Kind, Regression
+from compressbert.results.report import Report, ReportRow
 
 _APART = (
     "The rows were timed in different runs, so they have no speed-ups: "

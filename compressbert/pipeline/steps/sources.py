@@ -19,7 +19,8 @@ from compressbert.pipeline.steps.inputs import output_names
 from compressbert.pipeline.steps.outcome import PREDICTIONS
 from compressbert.report import figures
 from compressbert.report.rows import RowInput, row_of
-from compressbert.results.record import Comparison, Report, ReportRow, StepResult
+from compressbert.results.record import Comparison, StepResult
+from compressbert.results.report import Report, ReportRow
 from compressbert.results.store import RESULT_NAME, read_result
 from compressbert.tasks.base import Task, task_for
 

@@ -11,7 +11,8 @@ from compressbert.report.plots import frame
 from compressbert.report.plots.frame import GAP, NARROW
 from compressbert.report.selection import chain
 from compressbert.report.svg import FONT, LINE, Drawing, Scale, padded, text_width
-from compressbert.results.record import Interval, Report, ReportRow
+from compressbert.results.record import Interval
+from compressbert.results.report import Report, ReportRow
 
 _BAND, _BAR = 24.0, 13.0
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from compressbert.report import figures
 from compressbert.report.svg import FONT, LINE, Drawing, Scale, fitted, text_width
-from compressbert.results.record import Interval, Report, ReportRow
+from compressbert.results.record import Interval
+from compressbert.results.report import Report, ReportRow
 
 NARROW = 344.0  # a phone's width, and a third of the page's
 WIDE = 720.0

@@ -9,7 +9,8 @@ from compressbert.report.plots import frame
 from compressbert.report.plots.frame import GAP, NARROW
 from compressbert.report.selection import notable
 from compressbert.report.svg import FONT, LINE, Drawing, Scale, fitted, padded_log, text_width
-from compressbert.results.record import LatencyCell, Report, ReportRow
+from compressbert.results.record import LatencyCell
+from compressbert.results.report import Report, ReportRow
 
 SHOWN = 7
 _HEIGHT = 230.0

@@ -8,7 +8,7 @@ from compressbert.report.plots.frame import GAP, NARROW
 from compressbert.report.rows import components_of
 from compressbert.report.selection import notable
 from compressbert.report.svg import FONT, LINE, Drawing, Scale, text_width
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 
 SHOWN = 16
 _BAND, _BAR = 22.0, 13.0

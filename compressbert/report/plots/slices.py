@@ -6,7 +6,7 @@ from compressbert.report import figures
 from compressbert.report.plots import frame
 from compressbert.report.plots.frame import GAP, NARROW
 from compressbert.report.svg import FONT, LINE, Drawing, Scale, padded, text_width
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 
 SHOWN = 20
 _BAND = 20.0

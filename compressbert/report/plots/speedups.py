@@ -7,7 +7,7 @@ from compressbert.report.plots import frame
 from compressbert.report.plots.frame import GAP, NARROW
 from compressbert.report.selection import notable
 from compressbert.report.svg import LINE, Drawing, Scale, padded_log
-from compressbert.results.record import Report
+from compressbert.results.report import Report
 
 SHOWN = 16
 

@@ -9,7 +9,8 @@ from compressbert.report import figures
 from compressbert.report.plots.frame import GAP, NARROW, horizontal_axis, vertical_axis
 from compressbert.report.selection import notable, pareto_front
 from compressbert.report.svg import FONT, LINE, Drawing, Scale, fitted, padded, padded_log, text_width
-from compressbert.results.record import LatencyCell, MetricResult, Report, ReportRow
+from compressbert.results.record import LatencyCell, MetricResult
+from compressbert.results.report import Report, ReportRow
 
 NAMED = 14  # more names than this hide each other
 _MANY = 24  # from here on points are small, and only the baseline's and the last row's intervals stand out

@@ -9,7 +9,7 @@ from compressbert.report.plots import frame
 from compressbert.report.plots.frame import GAP, NARROW
 from compressbert.report.selection import notable
 from compressbert.report.svg import LINE, Drawing, Scale, padded, text_width
-from compressbert.results.record import Report, ReportRow
+from compressbert.results.report import Report, ReportRow
 
 SHOWN = 9
 _HEIGHT = 190.0
