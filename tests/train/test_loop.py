@@ -286,8 +286,8 @@ from compressbert.train.memory import keep_freed_memory
 keep_freed_memory()
 torch.ones(64 * 2**18)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    torch.ones(48 * 2**18)  # small objects may have settled in a corner of the freed block
+for megabytes in (60, 56, 52, 48, 44):  # each fits, though small objects may settle at the edge of what was freed
+    torch.ones(megabytes * 2**18)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -296,4 +296,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_large_blocks_are_reused_without_page_faults() -> None:
     """In a process of its own: a heap that other tests have grown into its neighbours may not grow further."""
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 48 * 2**20 // resource.getpagesize() / 10
+    assert int(done.stdout) < 60 * 2**20 // resource.getpagesize() / 10
