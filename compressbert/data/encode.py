@@ -33,7 +33,6 @@ from compressbert.data.read import Split
 from compressbert.errors import InputError, WorkError
 
 _SCHEMA = 2  # raise it when the meaning of stored arrays changes
-_UNLIMITED = 1_000_000  # tokenizers without a limit of their own say 1e30
 
 
 class _Task(Protocol):
@@ -178,9 +177,7 @@ def encode(
             f"expected a fast tokenizer, found {type(tokenizer).__name__}",
             hint="Give the model folder a tokenizer.json.",
         )
-    limit = (
-        min(max_length, tokenizer.model_max_length) if tokenizer.model_max_length < _UNLIMITED else max_length
-    )
+    limit = min(max_length, tokenizer.model_max_length)  # one without a limit of its own says 1e30
     layout, described = _layout(split, tokenizer, task, limit)
     with_types = "token_type_ids" in tokenizer.model_input_names
     # The tokenizer's description holds vocabulary, normaliser, template and limit: whatever changes an id

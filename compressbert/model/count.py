@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
 
 from torch import Tensor
 
@@ -46,7 +45,7 @@ def facts(model: Model, folder: Path | None = None) -> ModelFacts:
         layers=len(layers),
         heads_per_layer=tuple(layer.heads for layer in layers),
         ffn_per_layer=tuple(layer.ffn for layer in layers),
-        hidden=cast(int, layers[0].ffn_out.out_features),
+        hidden=layers[0].hidden,
         macs_per_token=macs_per_token(model),
     )
 
@@ -60,7 +59,7 @@ def macs_per_token(model: Model, sequence: int = SEQUENCE) -> int:
     size = model.family.head_size(model.network)
     total = 0
     for layer in model.family.layers(model.network):
-        hidden, units = cast(int, layer.ffn_out.out_features), layer.heads * size
+        hidden, units = layer.hidden, layer.heads * size
         total += 4 * hidden * units + 2 * sequence * units + 2 * hidden * layer.ffn
     return total
 

@@ -270,7 +270,7 @@ def _head_narrowing(model: Model) -> list[Callable[[list[int]], None]]:
 
 
 def _hidden(model: Model) -> int:
-    return cast(int, model.family.layers(model.network)[0].ffn_out.out_features)
+    return model.family.layers(model.network)[0].hidden
 
 
 def _record(model: Model, op: str, **arguments: Any) -> None:

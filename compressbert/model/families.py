@@ -39,6 +39,11 @@ class Layer:
         return cast(int, self.query.out_features) // cast(int, self.attention.attention_head_size)
 
     @property
+    def hidden(self) -> int:
+        """Width of the residual stream."""
+        return cast(int, self.ffn_out.out_features)
+
+    @property
     def ffn(self) -> int:
         """How many FFN neurons survive in this layer."""
         return cast(int, self.ffn_in.out_features)

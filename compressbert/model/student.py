@@ -80,7 +80,7 @@ def _own_sizes(model: Model) -> dict[str, int]:
             "The teacher's layers have uneven heads or widths, so a student of a stock shape cannot be cut from it.",
             hint="Distil from the model before it was pruned.",
         )
-    hidden = int(layers[0].ffn_out.out_features)  # type: ignore[arg-type]
+    hidden = layers[0].hidden
     return {"layers": len(layers), "hidden": hidden, "heads": heads.pop(), "ffn": ffn.pop()}
 
 

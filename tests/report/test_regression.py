@@ -182,7 +182,10 @@ def planted() -> Regression:
 
 
 def test_the_record_fits_its_schema() -> None:
-    jsonschema.validate(json.loads(planted().model_dump_json()), record_schema("regression"))
+    document, schema = json.loads(planted().model_dump_json()), record_schema("regression")
+    jsonschema.validate(document, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**document, "unknown": 1}, schema)
 
 
 def test_views_put_the_worst_first_and_say_what_is_certain() -> None:

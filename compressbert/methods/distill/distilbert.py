@@ -146,7 +146,7 @@ def check_same_spaces(teacher: Model, student: Model, *, hidden: bool) -> None:
 
 def hidden_width(model: Model) -> int:
     """Return the width of the residual stream."""
-    return int(model.family.layers(model.network)[0].ffn_out.out_features)  # type: ignore[arg-type]
+    return model.family.layers(model.network)[0].hidden
 
 
 def favour_rare_words(encoded: Encoded, exponent: float) -> Encoded:

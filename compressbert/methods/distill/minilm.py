@@ -149,7 +149,7 @@ def wants_assistant(teacher: Model, student: Model) -> bool:
     sizes = []
     for model in (teacher, student):
         layers = model.family.layers(model.network)
-        sizes.append((len(layers), int(layers[0].ffn_out.out_features)))  # type: ignore[arg-type]
+        sizes.append((len(layers), layers[0].hidden))
     return 2 * sizes[1][0] <= sizes[0][0] and 2 * sizes[1][1] <= sizes[0][1]
 
 
@@ -171,7 +171,7 @@ def _assistant(teacher: Model, student: Model, config: Config, run: Run, layer: 
     """Return an assistant of the teacher's depth and the student's widths, trained by the teacher."""
     own = student.family.layers(student.network)[0]
     depth = len(teacher.family.layers(teacher.network))
-    shape = Shape(tuple(range(depth)), int(own.ffn_out.out_features), own.heads, own.ffn)  # type: ignore[arg-type]
+    shape = Shape(tuple(range(depth)), own.hidden, own.heads, own.ffn)
     assistant = build_student(teacher, shape, init=config.init, seed=run.seed)
     assistant.network.requires_grad_(True)
     run.note(f"An assistant of {depth} layers learns first.")

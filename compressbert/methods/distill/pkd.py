@@ -148,10 +148,7 @@ def compress(model: Model, config: Config, run: Run) -> Model:
 
 
 def _check_widths(teacher: Model, student: Model, beta: float) -> None:
-    widths = [
-        int(each.family.layers(each.network)[0].ffn_out.out_features)  # type: ignore[arg-type]
-        for each in (teacher, student)
-    ]
+    widths = [each.family.layers(each.network)[0].hidden for each in (teacher, student)]
     if beta and widths[0] != widths[1]:
         raise ConfigError(
             f"the teacher's states are {widths[0]} wide, the student's {widths[1]}", hint="Set beta: 0."

@@ -85,10 +85,7 @@ def leading_identity(width: int, teacher_width: int) -> nn.Linear:
 
 def projections(student: Model, teacher: Model, kind: str) -> nn.ModuleDict:
     """Return the maps of widths: ``layers``, and ``embeddings``, which are one module if ``kind`` is shared."""
-    widths = [
-        int(model.family.layers(model.network)[0].ffn_out.out_features)  # type: ignore[arg-type]
-        for model in (student, teacher)
-    ]
+    widths = [model.family.layers(model.network)[0].hidden for model in (student, teacher)]
     layers = leading_identity(*widths)
     embeddings = layers if kind == "shared" else leading_identity(*widths)
     return nn.ModuleDict({"layers": layers, "embeddings": embeddings})
