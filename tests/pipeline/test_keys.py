@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compressbert.config.schema import DataConfig
-from compressbert.pipeline.keys import data_fingerprint
+from compressbert.pipeline.keys import CODE, PACKAGE, data_fingerprint
 from tests.tiny import toy_rows, write_rows
+
+METHOD_FILES = sorted(PACKAGE.glob("methods/*/[!_]*.py"))
 
 
 def fingerprint(file: Path, **settings: Any) -> dict[str, str]:
@@ -32,3 +35,16 @@ def test_where_data_lie_is_not(tmp_path: Path) -> None:
     one, other = (write_rows(tmp_path / name / "rows.jsonl", rows) for name in ("here", "there"))
     assert fingerprint(one) == fingerprint(other)
     assert fingerprint(one) != fingerprint(write_rows(tmp_path / "more.jsonl", toy_rows(7)))
+
+
+@pytest.mark.parametrize("file", METHOD_FILES, ids=lambda file: file.stem)
+def test_all_code_that_a_method_builds_on_is_in_its_key(file: Path) -> None:
+    imported = {
+        node.module.removeprefix("compressbert.").replace(".", "/")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("compressbert.")
+    }
+    bare = ("config", "errors", "progress", "results")  # settings are in the key; the rest changes no weights
+    covered = tuple(part.removesuffix(".py") for part in CODE["compress"])
+    own = str(file.relative_to(PACKAGE).with_suffix(""))
+    assert {module for module in imported if not module.startswith((*bare, *covered, own))} == set()
