@@ -28,7 +28,9 @@ CODE = {
         "nn",
         "train",
         # what methods share, but not the list of methods: a new one leaves the others' results as they are
-        *sorted(f"methods/{file.name}" for file in PACKAGE.glob("methods/*.py") if file.name != "registry.py"),
+        *sorted(
+            f"methods/{file.name}" for file in PACKAGE.glob("methods/*.py") if file.name != "registry.py"
+        ),
     ),
     "export": ("model", "nn/int8.py", "export"),
     "measure": ("measure", "tasks", "pipeline/steps/compare.py"),
