@@ -19,6 +19,7 @@ from compressbert.data.batches import Batch, TrainingBatches, training_batches
 from compressbert.data.encode import Encoded
 from compressbert.model.handle import Model
 from compressbert.tasks.base import Task
+from compressbert.train.attention import attention_in_float32
 from compressbert.train.checkpoint import Progress, StageFolder, fingerprint, tensors_of
 from compressbert.train.log import LossLog
 from compressbert.train.optim import (
@@ -95,8 +96,10 @@ class Stage:
         home = self.model.network.device
         rows = self.model.network.register_forward_hook(_logits_in_float32)
         devices = [self.device] if self.device.type == "cuda" else []
+        slow_attention = self.device.type == "cpu" and self.trainee.bf16
+        attention = attention_in_float32(self.model.network, enabled=slow_attention)
         try:
-            with torch.random.fork_rng(devices=devices), self.touched.sparse():
+            with torch.random.fork_rng(devices=devices), self.touched.sparse(), attention:
                 self.trainee.to(self.device)
                 self.model.train()
                 self.trainee.train()
