@@ -143,6 +143,17 @@ def _inputs(
     return [distinct[batches[call % len(batches)]] for call in range(calls)]
 
 
+def _bind_threads(cores: Sequence[int]) -> None:
+    """Let every thread that this process has, and those that they start, run on ``cores`` only."""
+    tasks = Path("/proc/self/task")
+    threads = [int(task.name) for task in tasks.iterdir()] if tasks.is_dir() else [0]
+    for thread in threads:
+        try:
+            os.sched_setaffinity(thread, cores)
+        except ProcessLookupError:  # it has ended meanwhile
+            continue
+
+
 class Worker:
     """Answers requests about the one artefact it loaded."""
 
@@ -176,11 +187,12 @@ class Worker:
     def _load(
         self, path: str, threads: int, cores: list[int] | None = None, trust_remote_code: bool = False
     ) -> dict[str, Any]:
-        if cores is not None:
-            os.sched_setaffinity(0, cores)
         start = time.perf_counter()
         self._runner = open_runner(Path(path), threads=threads, trust_remote_code=trust_remote_code)
         load_ms = (time.perf_counter() - start) * 1e3
+        if cores is not None:
+            # Not before: onnxruntime 1.32 does without AMX if it starts on a single core.
+            _bind_threads(cores)
         self._load_rss_bytes = peak_rss_bytes()
         self._peak_is_of_runs = forget_peak()
         length = min(self._runner.limits.max_length or _FIRST_LENGTH, _FIRST_LENGTH)

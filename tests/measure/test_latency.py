@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ import pytest
 from compressbert import progress
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError, InputError, WorkError
-from compressbert.measure import cells
+from compressbert.measure import cells, worker
 from compressbert.measure.cells import cells_to_time, typical_lengths
 from compressbert.measure.client import WorkerProcess
 from compressbert.measure.latency import benchmark
 from compressbert.measure.runners import Limits
-from compressbert.measure.worker import random_inputs
+from compressbert.measure.worker import Worker, random_inputs
 from compressbert.results.measured import cell_name
 from tests.measure.graphs import VOCABULARY, export_folder
 
@@ -46,6 +47,32 @@ def converse(*requests: dict[str, Any], program: str = "") -> list[dict[str, Any
         [sys.executable, "-c", code], input=lines, capture_output=True, text=True, check=True, env=os.environ
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are not listed here")
+def test_all_threads_are_bound_and_only_once_the_artefact_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[Any] = []
+    opening = worker.open_runner
+
+    def opened(*given: Any, **named: Any) -> Any:
+        steps.append("opened")
+        return opening(*given, **named)
+
+    monkeypatch.setattr(worker, "open_runner", opened)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda thread, cores: steps.append((thread, list(cores))))
+    ended = threading.Event()
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    try:
+        Worker().answer({"do": "load", "path": str(export_folder(tmp_path)), "threads": 1, "cores": [0]})
+    finally:
+        ended.set()
+        other.join()
+    assert steps[0] == "opened"
+    assert [threading.get_native_id(), [0]] in [list(step) for step in steps[1:]]
+    assert [other.native_id, [0]] in [list(step) for step in steps[1:]]
 
 
 def test_protocol(tmp_path: Path) -> None:
