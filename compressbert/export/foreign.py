@@ -8,7 +8,7 @@ import transformers
 from transformers import AutoModel, AutoTokenizer
 
 from compressbert.errors import InputError
-from compressbert.model import source
+from compressbert.model import architectures, source
 from compressbert.model.checkpoint import load
 from compressbert.model.families import is_known
 from compressbert.model.handle import Model
@@ -18,7 +18,7 @@ from compressbert.model.stock import plain, quiet
 def load_for_export(
     path: str | os.PathLike[str], *, revision: str | None = None, trust_remote_code: bool = False
 ) -> Model:
-    """Load a model of any architecture that transformers has: `checkpoint.load` for the known families.
+    """Load a model of any architecture that transformers has: `checkpoint.load` for what it loads.
 
     Args:
         path: A folder, or a name on the hub.
@@ -30,7 +30,8 @@ def load_for_export(
     """
     folder = source.resolve(path, revision=revision, code=trust_remote_code)
     config = source.read_json(folder / "config.json", "a model folder with config.json")
-    if is_known(str(config.get("model_type"))):
+    model_type = str(config.get("model_type"))
+    if is_known(model_type) or architectures.is_own(model_type):
         return load(folder, trust_remote_code=trust_remote_code)
     source.weight_files(folder)  # refuses folders without safetensors, with the reason
     name = (config.get("architectures") or ["AutoModel"])[0]

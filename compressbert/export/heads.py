@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from onnx import TensorProto
 from torch import nn
 
 from compressbert.export.encoder import Encoded, activation_name, batch_first, first_tokens
-from compressbert.export.graph import GraphBuilder
+from compressbert.export.pooling import write_pooling
 from compressbert.export.products import ACTIVATIONS, Emitter
 from compressbert.model.handle import Model
 from compressbert.model.pooling import Pooling
@@ -106,7 +105,8 @@ def write_head(emit: Emitter, head: Head, encoded: Encoded, *, width: int) -> tu
         states = Output("last_hidden_state", ("batch", "sequence", width))
         if head.pooling is None:
             return (states,)
-        return _write_pooling(graph, head.pooling, hidden, width), states
+        name = write_pooling(graph, head.pooling, hidden, "sentence_embedding")
+        return Output(name, ("batch", width)), states
     if head.kind in ("tokens", "answers"):
         return _write_per_token(emit, head, encoded)
     first, last = head.dense
@@ -142,27 +142,3 @@ def _write_per_token(emit: Emitter, head: Head, encoded: Encoded) -> tuple[Outpu
         graph.node("Gather", [logits, place], name, axis=2)
         found.append(Output(name, ("batch", "sequence")))
     return tuple(found)
-
-
-def _write_pooling(graph: GraphBuilder, pooling: Pooling, hidden: str, width: int) -> Output:
-    """States (batch, sequence, width) to ``sentence_embedding`` (batch, width)."""
-    name = "sentence_embedding"
-    pooled = "pooling.pooled" if pooling.normalize else name
-    if pooling.mode == "cls":
-        zero = graph.constant(np.array(0, np.int64), "index.0")
-        graph.node("Gather", [hidden, zero], pooled, axis=1)
-    else:
-        real = graph.node("Cast", ["attention_mask"], "pooling.real", to=TensorProto.FLOAT)
-        by_row = graph.node("Unsqueeze", [real, graph.integers(1)], "pooling.weights")  # (batch, 1, sequence)
-        total = graph.node("MatMul", [by_row, hidden], "pooling.total")  # (batch, 1, width)
-        rows = graph.node("Squeeze", [total, graph.integers(1)], "pooling.sum")
-        count = graph.node("ReduceSum", [real, graph.integers(1)], "pooling.count", keepdims=1)
-        some = graph.node("Max", [count, graph.constant(np.float32(1e-9), "pooling.least")], "pooling.some")
-        graph.node("Div", [rows, some], pooled)
-    if pooling.normalize:
-        squares = graph.node("Mul", [pooled, pooled], "pooling.squares")
-        total = graph.node("ReduceSum", [squares, graph.integers(1)], "pooling.square_sum", keepdims=1)
-        length = graph.node("Sqrt", [total], "pooling.length")
-        least = graph.constant(np.float32(1e-12), "pooling.shortest")
-        graph.node("Div", [pooled, graph.node("Max", [length, least], "pooling.divisor")], name)
-    return Output(name, ("batch", width))

@@ -189,8 +189,8 @@ def _require_known_code(folder: Path) -> None:
     except CompressbertError as error:
         raise Failed(_first_line(error)) from error
     file = folder / remote_code.FILE
-    expected = remote_code.source_code(network, remote_code.manifest(network))
-    if not file.is_file() or file.read_text(encoding="utf-8") != expected:
+    expected = remote_code.code_of(network)
+    if not file.is_file() or expected is None or file.read_text(encoding="utf-8") != expected.text:
         raise Failed(f"{remote_code.FILE} is not what this version writes for this model, so it was not run")
 
 

@@ -68,7 +68,7 @@ def check(model: Model, onnx_file: Path, *, limits: Limits | None = None) -> Par
     Args:
         model: In evaluation mode.
         onnx_file: The file.
-        limits: Of the probes; default: all that a model of a known family accepts.
+        limits: Of the probes; default: all that a model of a known family accepts, or what an own one says.
 
     Raises:
         WorkError: They disagree, or onnxruntime cannot open or run the file.

@@ -19,16 +19,22 @@ _LONGEST_UNKNOWN = 128  # where a model's positions are not known: most have mor
 
 @dataclass(frozen=True)
 class Limits:
-    """What a model accepts: ids below ``vocabulary``, token types below ``types``, ``longest`` tokens."""
+    """What a model accepts: ids below ``vocabulary``, token types below ``types``, ``longest`` tokens.
+
+    ``separator`` parts the texts of a pair, where a model looks for it itself.
+    """
 
     vocabulary: int
     pad_id: int
     types: int
     longest: int
+    separator: int | None = None
 
 
 def limits_of(model: Model) -> Limits:
-    """Limits of a model of a known family, from its tables."""
+    """Limits of a model of a known family, from its tables; of an own network, from its config."""
+    if model.is_own:
+        return limits_from_config(model.network.config.to_dict())
     embeddings, config = model.family.embeddings(model.network), model.network.config
     types = 1 if embeddings.token_type is None else int(embeddings.token_type.num_embeddings)  # type: ignore[arg-type]
     positions = int(embeddings.position.num_embeddings)  # type: ignore[arg-type]
@@ -47,6 +53,7 @@ def limits_from_config(config: Mapping[str, Any]) -> Limits:
         longest=min(
             _LONGEST_UNKNOWN, positions - pad_id - 1
         ),  # some families count positions from pad_id + 1
+        separator=config.get("sep_token_id") if config.get("pairs") else None,
     )
 
 
@@ -73,6 +80,8 @@ def probe_batches(limits: Limits, names: Sequence[str], *, seed: int = 0) -> lis
             where = slice(ids.shape[1] - length, None) if left else slice(0, length)
             drawn = generator.integers(0, limits.vocabulary - 1, length)
             ids[row, where] = drawn + (drawn >= limits.pad_id)  # any token but padding
+            if limits.separator is not None and row % 3:  # every third text is no pair
+                ids[row, where][length // 2 :: max(length // 2 - 1, 1)] = limits.separator
             mask[row, where] = 1
         second = (np.arange(ids.shape[1]) % 5 > 2) & (mask == 1) & (limits.types > 1)
         made: Inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": second.astype(np.int64)}

@@ -21,6 +21,7 @@ from compressbert.export.parity import Parity, check
 from compressbert.export.portable import explain
 from compressbert.export.products import Emitter
 from compressbert.export.save import save
+from compressbert.export.text_vectors import INPUTS, write_text_vectors
 from compressbert.export.variants import Formats, Precision, stored_precision
 from compressbert.export.variants import variant as variant_of
 from compressbert.model.handle import Model
@@ -67,9 +68,9 @@ def export_onnx(
 ) -> ExportFacts:
     """Write ``onnx/model.onnx`` and/or ``onnx/model_quantized.onnx``, `config.json` and the tokenizer.
 
-    The four families are written directly from their weights, everything else by PyTorch's exporter. Every
-    file is compared with PyTorch on padded batches first; files are moved into ``folder`` when all have
-    passed.
+    The four families and our own networks are written directly from their weights, all else by PyTorch's
+    exporter. Every file is compared with PyTorch on padded batches first; files are moved into ``folder`` when
+    all have passed.
 
     Args:
         model: Left as it is.
@@ -115,34 +116,46 @@ def is_direct(model: Model) -> bool:
 
 
 def build(model: Model, settings: ExportConfig, form: Form = DEFAULT_FORM) -> onnx.ModelProto:
-    """The graph of a model of a known family, in the precision its modules have.
+    """The graph of a model that is written directly, in the precision its modules have.
 
     Raises:
         InputError: This architecture or head is not written directly.
     """
-    head = heads.head_of(model)
-    if head is None or heads.refusal(model):
-        raise InputError(f"This model cannot be written directly: {heads.refusal(model)}.")
+    if reason := _refusal(model):
+        raise InputError(f"This model cannot be written directly: {reason}.")
     graph = GraphBuilder()
     emit = Emitter(graph, model.network, skip_norm=form.norm == "skip")
+    own = model.is_own
+    outputs = write_text_vectors(emit, model) if own else _write_transformer(emit, model, settings, form)
+    precision = stored_precision(model)
+    facts = metadata_of(model, precision=precision, opset=settings.opset, known_family=not own)
+    return graph.finish(
+        inputs=INPUTS if own else input_names(model),
+        outputs=[(output.name, output.axes) for output in outputs],
+        opset=settings.opset,
+        metadata=facts,
+    )
+
+
+def _write_transformer(
+    emit: Emitter, model: Model, settings: ExportConfig, form: Form
+) -> tuple[heads.Output, ...]:
+    head = heads.head_of(model)
+    if head is None:
+        raise InputError(f"This model cannot be written directly: {heads.refusal(model)}.")
     encoded = write_encoder(
         emit,
         model,
         first_token_only=settings.optimize and head.reads_first_token,
         form=form if settings.optimize else replace(form, rows="padded"),
     )
-    outputs = heads.write_head(emit, head, encoded, width=model.width)
-    precision = stored_precision(model)
-    return graph.finish(
-        inputs=input_names(model),
-        outputs=[(output.name, output.axes) for output in outputs],
-        opset=settings.opset,
-        metadata=metadata_of(model, precision=precision, opset=settings.opset),
-    )
+    return heads.write_head(emit, head, encoded, width=model.width)
 
 
 def _refusal(model: Model) -> str:
     """Why the graph cannot be written directly; "" if it can."""
+    if model.is_own:
+        return ""
     try:
         model.family  # noqa: B018 - asks whether the family is known
     except InputError:
@@ -152,10 +165,10 @@ def _refusal(model: Model) -> str:
 
 def _precisions(model: Model, settings: ExportConfig, *, traced: bool) -> tuple[Precision, ...]:
     wanted = settings.precision
-    if traced and (wanted not in ("auto", "fp32") or model.is_int8):
+    if (traced or model.is_own) and (wanted not in ("auto", "fp32") or model.is_int8):
         raise ConfigError(
-            f"Export with precision: {'int8' if wanted == 'auto' else wanted} works for models that are written "
-            f"directly; {type(model.network).__name__} is not.",
+            f"Export with precision: {'int8' if wanted == 'auto' else wanted} works for transformers that are written "
+            f"directly; {type(model.network).__name__} is none.",
             hint="Set precision: fp32.",
         )
     if model.is_int8:

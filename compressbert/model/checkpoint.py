@@ -15,7 +15,7 @@ from compressbert import progress
 from compressbert.errors import ConfigError, InputError
 from compressbert.model import heads, pooling, remote_code, source, stock, weights
 from compressbert.model.edits import Edit, replay
-from compressbert.model.families import family_of
+from compressbert.model.families import encoder_prefix
 from compressbert.model.handle import Model
 from compressbert.model.heads import TaskSpec
 
@@ -89,7 +89,7 @@ def load(
 def save(model: Model, folder: str | os.PathLike[str]) -> None:
     """Write config.json, model.safetensors, tokenizer files and compression.json into ``folder``.
 
-    A structure that no stock config can express also gets `modeling_compressbert.py`, with which plain
+    A structure that no stock class can express also gets `modeling_compressbert.py`, with which plain
     transformers opens the folder (``trust_remote_code=True``). The same model gives the same bytes. Files
     are written beside the folder and renamed into it; weights come last.
     """
@@ -112,10 +112,10 @@ def save(model: Model, folder: str | os.PathLike[str]) -> None:
 def _write_files(model: Model, folder: Path) -> None:
     network = model.network
     config = stock.stored_config(network)
-    manifest = remote_code.manifest(network)
-    if manifest:
-        config |= remote_code.config_entries(network, manifest)
-        (folder / remote_code.FILE).write_text(remote_code.source_code(network, manifest), encoding="utf-8")
+    code = remote_code.code_of(network)
+    if code is not None:
+        config |= code.entries
+        (folder / remote_code.FILE).write_text(code.text, encoding="utf-8")
     _write_json(folder / "config.json", config)
     record = {
         "schema_version": SCHEMA_VERSION,
@@ -202,7 +202,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
 
 
 def _check_vocabulary(model: Model, folder: Path) -> None:
-    rows = cast(int, model.family.embeddings(model.network).word.num_embeddings)
+    rows = cast(int, model.network.get_input_embeddings().num_embeddings)
     if len(model.tokenizer) > rows:
         raise InputError(
             f"The tokenizer in {folder} knows {len(model.tokenizer)} word pieces, the model only {rows}.",
@@ -216,7 +216,7 @@ def _fill(
     network = model.network
     loaded = weights.load_into(network, files, head=head_stays)
     missing = loaded.missing
-    prefix = family_of(network).encoder_prefix(network)
+    prefix = encoder_prefix(network)
     outside = [name for name in missing if not name.startswith(f"{prefix}pooler.")]
     if outside and task is None:
         raise InputError(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor
 
+from compressbert.model.families import encoder_prefix
 from compressbert.model.handle import Model
 from compressbert.model.source import weight_files
 from compressbert.model.weights import distinct
@@ -30,9 +32,8 @@ def facts(model: Model, folder: Path | None = None) -> ModelFacts:
     """
     tensors = distinct(model.network)
     parameters = {name: tensor for name, tensor in tensors.items() if not name.endswith(".scale")}
-    family, network = model.family, model.network
-    layers = family.layers(network)
-    inside = family.path(network, "layers") + "."
+    layers = [] if model.is_own else model.family.layers(model.network)
+    inside = _encoder_starts(model)
     encoder = [tensor for name, tensor in parameters.items() if name.startswith(inside)]
     return ModelFacts(
         parameters=_elements(parameters.values()),
@@ -45,17 +46,19 @@ def facts(model: Model, folder: Path | None = None) -> ModelFacts:
         layers=len(layers),
         heads_per_layer=tuple(layer.heads for layer in layers),
         ffn_per_layer=tuple(layer.ffn for layer in layers),
-        hidden=layers[0].hidden,
+        hidden=layers[0].hidden if layers else model.width,
         macs_per_token=macs_per_token(model),
     )
 
 
 def macs_per_token(model: Model, sequence: int = SEQUENCE) -> int:
-    """Multiply-accumulates of the layers per token, in sequences of this length.
+    """Multiply-accumulates of the layers per token, in sequences of this length; an own network counts its own.
 
     Per layer, with hidden width H, heads·d attention units and I neurons: 4·H·heads·d for the projections,
     2·S·heads·d for scores and their use, 2·H·I for the FFN. Embeddings, pooler and head are left out.
     """
+    if model.is_own:
+        return int(cast(Any, model.network.base_model).macs_per_token)
     size = model.family.head_size(model.network)
     total = 0
     for layer in model.family.layers(model.network):
@@ -78,14 +81,24 @@ def _by_component(model: Model, tensors: dict[str, Tensor]) -> dict[str, int]:
     return dict(total)
 
 
+def _encoder_starts(model: Model) -> tuple[str, ...]:
+    """What the names of the encoder's tensors start with, embeddings and pooler left out."""
+    if not model.is_own:
+        return (model.family.path(model.network, "layers") + ".",)
+    prefix = encoder_prefix(model.network)
+    parts = [name for name, _ in model.network.base_model.named_children() if name != "embeddings"]
+    return tuple(f"{prefix}{name}." for name in parts)
+
+
 def _prefixes(model: Model) -> list[tuple[str, str]]:
     """Beginning of a tensor's name to its component, the first match wins."""
-    family, network = model.family, model.network
-    prefix = family.encoder_prefix(network)
+    network, prefix = model.network, encoder_prefix(model.network)
     found = [(f"{prefix}embeddings", "embeddings")]
-    for index in range(len(family.layers(network))):
-        for kind, component in _LAYER_PARTS.items():
-            found.append((f"{family.path(network, kind, index)}.", component))
+    if not model.is_own:
+        family = model.family
+        for index in range(len(family.layers(network))):
+            for kind, component in _LAYER_PARTS.items():
+                found.append((f"{family.path(network, kind, index)}.", component))
     found += [(f"{prefix}pooler.", "head")]
     if prefix:  # everything beside the encoder is the task's head
         found += [(prefix, "rest"), ("", "head")]

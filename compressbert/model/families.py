@@ -88,8 +88,8 @@ class Family:
     head_at: Mapping[str, tuple[str | None, str | None]]
 
     def encoder_prefix(self, network: PreTrainedModel) -> str:
-        """Name of the encoder inside ``network`` with a dot, or nothing where the network is the encoder."""
-        return "" if network.base_model is network else f"{network.base_model_prefix}."
+        """`encoder_prefix` of a network of this family."""
+        return encoder_prefix(network)
 
     def path(self, network: PreTrainedModel, kind: str, layer: int | None = None) -> str:
         """Qualified name of a part.
@@ -246,6 +246,11 @@ FAMILIES = (
         _BERT_LAYER, _BERT_HEADS, {**_BERT_CONFIG, "embedding": "embedding_size"}, _ELECTRA_HEAD,
     ),
 )  # fmt: skip
+
+
+def encoder_prefix(network: PreTrainedModel) -> str:
+    """Name of the encoder inside ``network`` with a dot, or nothing where the network is the encoder."""
+    return "" if network.base_model is network else f"{network.base_model_prefix}."
 
 
 def is_known(model_type: str) -> bool:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from compressbert.errors import ConfigError
+from compressbert.model import architectures
 from compressbert.model.families import Family, family_of
 from compressbert.model.pooling import Pooling
 from compressbert.nn.int8 import Int8Embedding, Int8Linear
@@ -24,7 +25,7 @@ class Model:
     """An encoder with its head and tokenizer.
 
     Attributes:
-        network: A stock class of transformers, its modules narrowed or swapped by edits.
+        network: A stock class of transformers, its modules narrowed or swapped by edits, or one of `architectures`.
         tokenizer: Its tokenizer.
         base_config: The stock config before any edit, as plain JSON values.
         edits: What changed the structure, in order; replayed on a stock network they give this one.
@@ -40,13 +41,24 @@ class Model:
     pooling: Pooling | None = None
 
     @property
+    def is_own(self) -> bool:
+        """Whether the network is one of `architectures`: no transformer of a known family, so without `family`."""
+        return architectures.is_own(self.network.config.model_type)
+
+    @property
     def family(self) -> Family:
-        """The names of this architecture's parts."""
+        """The names of this architecture's parts.
+
+        Raises:
+            InputError: The network is of no known family.
+        """
         return family_of(self.network)
 
     @property
     def width(self) -> int:
-        """Width of the states that leave the last layer."""
+        """Width of the states that leave the last layer, or of an own network's vectors."""
+        if self.is_own:
+            return int(self.network.config.hidden_size)
         return int(self.family.layers(self.network)[-1].ffn_norm.normalized_shape[0])
 
     @property

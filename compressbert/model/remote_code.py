@@ -1,14 +1,16 @@
-"""Self-contained code for folders that no stock config can express, so that plain transformers opens them.
+"""Self-contained code for folders that no stock class can express, so that plain transformers opens them.
 
-`config.json` lists the modules that differ from the stock network (a manifest), and
-`modeling_compressbert.py` puts modules of those kinds and shapes in their places before the weights are
-loaded. The int8 modules in that file are the source of `nn/int8.py` itself.
+A network of `architectures` brings the file that defines it. For an edited stock network `config.json` lists the
+modules that differ from the stock network (a manifest), and `modeling_compressbert.py` puts modules of those kinds
+and shapes in their places before the weights are loaded. The int8 modules in that file are the source of
+`nn/int8.py` itself.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+from dataclasses import dataclass
 from string import Template
 from typing import Any, cast
 
@@ -24,6 +26,7 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
+from compressbert.model import architectures
 from compressbert.nn import int8
 from compressbert.nn.int8 import Int8Embedding, Int8Linear
 
@@ -109,6 +112,36 @@ _NO_POOLER = """
 """
 
 
+@dataclass(frozen=True)
+class Code:
+    """What a folder needs beside its weights.
+
+    Attributes:
+        entries: Of `config.json`: they lead transformers to the code.
+        text: Of `modeling_compressbert.py`.
+    """
+
+    entries: dict[str, Any]
+    text: str
+
+
+def code_of(network: PreTrainedModel) -> Code | None:
+    """The code with which plain transformers opens this network; None where a stock class does without."""
+    model_type = network.config.model_type
+    if architectures.is_own(model_type):
+        references = {"AutoConfig": architectures.config_class(model_type).__name__}
+        for auto, found in architectures.networks_of(model_type).items():
+            if auto == "AutoModel" or found is type(network):
+                references[auto] = found.__name__
+        return Code({"auto_map": _in_file(references)}, architectures.source_of(model_type))
+    parts = manifest(network)
+    return Code(config_entries(network, parts), source_code(network, parts)) if parts else None
+
+
+def _in_file(classes: dict[str, str]) -> dict[str, str]:
+    return {auto: f"{FILE.removesuffix('.py')}.{name}" for auto, name in classes.items()}
+
+
 def manifest(network: PreTrainedModel) -> dict[str, dict[str, Any]]:
     """Modules that differ in kind or shape from the stock network built from ``network.config``.
 
@@ -124,10 +157,8 @@ def manifest(network: PreTrainedModel) -> dict[str, dict[str, Any]]:
 def config_entries(network: PreTrainedModel, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Entries of `config.json` that lead transformers to the code and the code to the manifest."""
     prefix = "" if network.base_model is network else f"{network.base_model_prefix}."
-    references = {
-        auto: f"{FILE.removesuffix('.py')}.Compressed{name}" for auto, name in _classes(network).items()
-    }
-    return {"auto_map": references, KEY: {"encoder": prefix, "modules": parts}}
+    references = {auto: f"Compressed{name}" for auto, name in _classes(network).items()}
+    return {"auto_map": _in_file(references), KEY: {"encoder": prefix, "modules": parts}}
 
 
 def source_code(network: PreTrainedModel, parts: dict[str, dict[str, Any]]) -> str:

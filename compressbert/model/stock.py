@@ -1,4 +1,7 @@
-"""Stock networks of transformers: which class, which config, and building one without random weights."""
+"""Networks by name: which class, which config, and building one without random weights.
+
+Stock ones of transformers, and those of `architectures`, which are registered with transformers.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
 from compressbert.config.schema import TaskKind
-from compressbert.errors import InputError
+from compressbert.errors import ConfigError, InputError
+from compressbert.model import architectures
 from compressbert.model.families import family_of
 
 _CLASSES: dict[TaskKind, Any] = {
@@ -62,7 +66,8 @@ def config_from(values: dict[str, Any]) -> PreTrainedConfig:
         InputError: The model type is not supported, the model is a decoder, or a value is impossible.
     """
     model_type = values.get("model_type")
-    family_of(str(model_type))
+    if not architectures.is_own(str(model_type)):
+        family_of(str(model_type))
     for flag in ("is_decoder", "add_cross_attention"):
         if values.get(flag):
             raise InputError(
@@ -80,14 +85,17 @@ def config_from(values: dict[str, Any]) -> PreTrainedConfig:
 
 
 def class_named(name: str | None, config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The stock class called ``name``, or the bare encoder for None.
+    """The class called ``name``, or the bare encoder for None.
 
     Raises:
-        InputError: transformers has no such class for this config.
+        InputError: There is no such class for this config.
     """
     if name is None:
         return cast(type[PreTrainedModel], AutoModel._model_mapping[type(config)])
     found = getattr(transformers, name, None)
+    if architectures.is_own(config.model_type):
+        own = architectures.networks_of(config.model_type).values()
+        found = next((network for network in own if network.__name__ == name), None)
     if isinstance(found, type) and issubclass(found, PreTrainedModel) and _is_for(found, config):
         return found
     raise InputError(
@@ -101,9 +109,19 @@ def _is_for(network_class: type[PreTrainedModel], config: PreTrainedConfig) -> b
 
 
 def class_for_task(kind: TaskKind, config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The stock class with a head for this kind of task; the bare encoder where pooling is the head."""
+    """The class with a head for this kind of task; the bare encoder where pooling is the head.
+
+    Raises:
+        ConfigError: The architecture has no such head.
+    """
     auto = _CLASSES.get(kind, AutoModelForSequenceClassification)
-    return cast(type[PreTrainedModel], auto._model_mapping[type(config)])
+    found = auto._model_mapping.get(type(config), None)
+    if found is None:
+        raise ConfigError(
+            f"Models of type {config.model_type} have no head for {kind}.",
+            hint="Start from an encoder of another architecture.",
+        )
+    return cast(type[PreTrainedModel], found)
 
 
 def build(network_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:

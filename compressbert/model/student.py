@@ -9,7 +9,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
+from compressbert.config.schema import TaskKind
 from compressbert.errors import ConfigError
 from compressbert.model import stock
 from compressbert.model.edits import keep_layers
@@ -70,6 +72,31 @@ def build_student(teacher: Model, shape: Shape, *, init: Init, seed: int = 0) ->
         _check_narrower(teacher, sizes)
         _cut_into(student, teacher, shape.layers)
     return student
+
+
+def build_own_student(teacher: Model, config: PreTrainedConfig, *, kind: TaskKind, seed: int = 0) -> Model:
+    """A student of one of `architectures` with the teacher's tokenizer and label names, in evaluation mode.
+
+    Args:
+        teacher: Left as it is.
+        config: Of the student; vocabulary, special tokens and labels are written into it.
+        kind: What its head is for.
+        seed: Of the weights, which are random.
+
+    Raises:
+        ConfigError: The architecture has no head for this kind of task.
+    """
+    network_class = stock.class_for_task(kind, config)
+    tokenizer, labels = copy.deepcopy(teacher.tokenizer), teacher.network.config
+    config.vocab_size = teacher.network.config.vocab_size
+    config.pad_token_id, config.sep_token_id = tokenizer.pad_token_id, tokenizer.sep_token_id
+    config.id2label, config.label2id = dict(labels.id2label), dict(labels.label2id)
+    config.problem_type = labels.problem_type
+    config.architectures = [network_class.__name__]
+    with torch.random.fork_rng(devices=[]), stock.quiet():
+        torch.manual_seed(seed)
+        network = network_class(config).float().eval()
+    return Model(network, tokenizer, stock.plain(config))
 
 
 def _own_sizes(model: Model) -> dict[str, int]:

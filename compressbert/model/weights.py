@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compressbert.errors import InputError, WorkError
-from compressbert.model.families import Family, family_of
+from compressbert.model.families import encoder_prefix
 
 # Positions were saved as tensors by old versions of transformers; networks compute them now.
 _IGNORED = (".position_ids", ".token_type_ids")
@@ -50,20 +50,19 @@ def load_into(network: PreTrainedModel, files: Mapping[str, Path], *, head: bool
             it
             lacks (a pooler excepted).
     """
-    family = family_of(network)
-    prefix = family.encoder_prefix(network)
+    prefix, roots = encoder_prefix(network), _roots(network)
     wanted = network.state_dict(keep_vars=True)
     loaded: dict[int, str] = {}
     unused: list[str] = []
     for file, group in groupby(sorted(files, key=lambda name: (files[name], name)), key=files.__getitem__):
         with safe_open(file, framework="pt") as stored:
             for name in group:
-                target = _name_in(network, name, family)
-                if name.endswith(_IGNORED) or (not head and not _in_encoder(target, prefix, family)):
+                target = _name_in(network, name, roots)
+                if name.endswith(_IGNORED) or (not head and not _in_encoder(target, prefix, roots)):
                     continue
                 if target in wanted:
                     _copy(stored.get_tensor(name), wanted[target], name, file, loaded)
-                elif _in_encoder(target, prefix, family) and not target.startswith(f"{prefix}pooler."):
+                elif _in_encoder(target, prefix, roots) and not target.startswith(f"{prefix}pooler."):
                     raise InputError(
                         f"{file} holds the tensor {name}, which this structure has no place for.",
                         hint=_FOREIGN,
@@ -71,7 +70,7 @@ def load_into(network: PreTrainedModel, files: Mapping[str, Path], *, head: bool
                 else:
                     unused.append(name)
     missing = [name for name, tensor in wanted.items() if id(tensor) not in loaded]
-    _check_encoder(missing, prefix, family, next(iter(files.values()), None))
+    _check_encoder(missing, prefix, roots, next(iter(files.values()), None))
     return Loaded(tuple(missing), tuple(unused))
 
 
@@ -111,15 +110,20 @@ def write(network: PreTrainedModel, file: Path) -> None:
         ) from error
 
 
-def _name_in(network: PreTrainedModel, stored: str, family: Family) -> str:
+def _roots(network: PreTrainedModel) -> tuple[str, ...]:
+    """What names inside the encoder start with, optional parts included that this network may not have."""
+    parts = [name for name, _ in network.base_model.named_children()]
+    return tuple(f"{name}." for name in dict.fromkeys([*parts, "pooler", "embeddings_project"]))
+
+
+def _name_in(network: PreTrainedModel, stored: str, roots: tuple[str, ...]) -> str:
     """The name in ``network`` of a stored tensor, whatever prefix and style of names it was stored with."""
     name = stored.replace(".gamma", ".weight").replace(".beta", ".bias")
     bare = name.removeprefix(f"{network.base_model_prefix}.")
-    return family.encoder_prefix(network) + bare if _in_encoder(bare, "", family) else name
+    return encoder_prefix(network) + bare if _in_encoder(bare, "", roots) else name
 
 
-def _in_encoder(name: str, prefix: str, family: Family) -> bool:
-    roots = (f"{family.layers_at}.", "embeddings.", "embeddings_project.", "pooler.")
+def _in_encoder(name: str, prefix: str, roots: tuple[str, ...]) -> bool:
     return name.startswith(tuple(prefix + root for root in roots))
 
 
@@ -146,8 +150,8 @@ def _copy(source: Tensor, target: Tensor, name: str, file: Path, loaded: dict[in
     loaded.setdefault(id(target), name)
 
 
-def _check_encoder(missing: list[str], prefix: str, family: Family, file: Path | None) -> None:
-    lost = [name for name in missing if _in_encoder(name, prefix, family)]
+def _check_encoder(missing: list[str], prefix: str, roots: tuple[str, ...], file: Path | None) -> None:
+    lost = [name for name in missing if _in_encoder(name, prefix, roots)]
     lost = [name for name in lost if not name.startswith(f"{prefix}pooler.")]
     if lost:
         raise InputError(
