@@ -77,6 +77,22 @@ class EmbeddingSettings(Settings):
     )
 
 
+class UnlabelledSettings(Settings):
+    """Texts without labels, for methods that learn from a teacher's answers alone."""
+
+    files: tuple[str, ...] = Field(
+        (),
+        description="One file for each language or source: txt (a text a line), csv, jsonl or parquet, also .gz.",
+    )
+    exponent: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.7,
+        description="A file of n rows has a share of n^exponent. 1: as large as it is; 0: all files alike.",
+    )
+    rows: Positive | None = Field(
+        None, description="How many rows are drawn in all. Unset: as many as the files have."
+    )
+
+
 class MaskingSettings(Settings):
     """Masked language modelling: which words are hidden."""
 

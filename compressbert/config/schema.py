@@ -20,6 +20,7 @@ from compressbert.config.kinds import (
     TaggingSettings,
     TagScheme,
     TaskKind,
+    UnlabelledSettings,
 )
 from compressbert.config.sections import (
     BenchmarkSettings,
@@ -77,6 +78,7 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "TrainOverrides",
+    "UnlabelledSettings",
     "parse_steps",
 ]
 

@@ -17,6 +17,7 @@ from compressbert.config.kinds import (
     Settings,
     TaggingSettings,
     TaskKind,
+    UnlabelledSettings,
 )
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -70,6 +71,10 @@ class DataConfig(Settings):
     max_train_rows: Positive | None = Field(None, description="Use only the first rows of the training data.")
     max_validation_rows: Positive | None = Field(
         None, description="Use only the first rows of the validation data."
+    )
+    unlabelled: UnlabelledSettings = Field(
+        default_factory=UnlabelledSettings,
+        description="Texts without labels, for the methods that read them.",
     )
     tagging: TaggingSettings = Field(
         default_factory=TaggingSettings, description="Of token classification alone."

@@ -33,11 +33,13 @@ class Batch:
             float32: the second texts come after all first ones.
         examples: (B,) int64, sequences of the `Encoded` the batch came from: the key of cached teacher
             outputs.
+        words: (B, S) int64 the word of its row that begins at a piece, -1 elsewhere; token classification only.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor | None
     examples: Tensor
+    words: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -45,7 +47,8 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on ``device``; ``examples`` stay where they index."""
         moved = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return Batch(moved, None if self.labels is None else self.labels.to(device), self.examples)
+        labels, words = (None if one is None else one.to(device) for one in (self.labels, self.words))
+        return Batch(moved, labels, self.examples, words)
 
 
 def collate(
@@ -69,12 +72,17 @@ def collate(
         tags = np.full(real.shape, NOT_SCORED, dtype=np.int64)
         tags[real] = encoded.token_labels[positions]
         labels = torch.from_numpy(tags)
+    words = None
+    if encoded.token_places is not None and encoded.token_places.ndim == 1:
+        places = np.full(real.shape, -1, dtype=np.int64)
+        places[real] = encoded.token_places[positions]
+        words = torch.from_numpy(places)
     if encoded.masking is not None:
         shape = (real.shape[0], real.shape[1])
         noise = noise_for_batch(shape, generator) if generator else noise_for_rows(rows.tolist(), shape[1])
         mask = inputs["attention_mask"]
         inputs["input_ids"], labels = mask_tokens(inputs["input_ids"], mask, encoded.masking, noise)
-    return Batch(inputs, labels, torch.from_numpy(sequences.astype(np.int64)))
+    return Batch(inputs, labels, torch.from_numpy(sequences.astype(np.int64)), words)
 
 
 class TrainingBatches(Sequence[Batch]):

@@ -33,6 +33,7 @@ class Usual:
 
 
 _TEXTS = Usual()
+_PLAIN = Usual((("sentence",), ("text",)))  # texts to cut into words, where tags are not needed
 _USUAL: dict[TaskKind, Usual] = {
     "token-classification": Usual(
         (("tokens",), ("words",)), ("ner_tags", "tags", "pos_tags", "labels"), "words", "tags"
@@ -80,6 +81,9 @@ def choose_columns(
         ConfigError: No guess fits, or more than one does.
     """
     usual = _USUAL.get(kind, _TEXTS)
+    listed = any(set(names) <= set(present) for names in usual.texts)
+    if kind == "token-classification" and not label and not listed:
+        usual = _PLAIN
     for name in (wanted.text, wanted.text_pair, wanted.label if label else None):
         if name is not None and name not in present:
             raise InputError(

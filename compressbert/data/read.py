@@ -77,7 +77,7 @@ def read_split(
         InputError: The file or a row of it is unusable (the message says which line), or label names
             disagree.
     """
-    table = _table(config, name)
+    table = _table(config, name, labelled=need_labels)
     labelled = need_labels and config.task != "masked-lm"
     if config.task == "sentence-embedding" and not _has_pairs(config, table):
         labelled = False  # plain texts, whose targets are a teacher's vectors
@@ -95,7 +95,8 @@ def read_split(
         names = _names(config, label, name, label_names)
         label.check(names)
     limit = config.max_train_rows if name == "train" else config.max_validation_rows
-    rows = _normalised(table, columns, label, names, limit, words=config.task == "token-classification")
+    words = config.task == "token-classification"
+    rows = _normalised(table, columns, label, names, limit, words=words)
     if config.task == "sequence-classification" and label is not None:
         _check_classes(rows, name, table.name, names)
     return Split(rows, names, table.files)
@@ -150,7 +151,7 @@ def _names(config: DataConfig, label: LabelColumn, name: str, model: Sequence[st
     return label.settle(config.labels, model)
 
 
-def _table(config: DataConfig, name: SplitName) -> Table:
+def _table(config: DataConfig, name: SplitName, *, labelled: bool = True) -> Table:
     source = config.train if name == "train" else config.validation
     if config.hub is not None and not (source is not None and _is_file(source)):
         return read_hub(config.hub, source or name)
@@ -160,8 +161,8 @@ def _table(config: DataConfig, name: SplitName) -> Table:
             hint=f"Set data.{name} to a file, or data.hub to a data set on the hub.",
         )
     table = read_file(Path(source))
-    text_alone = ("masked-lm", "sentence-embedding")
-    if table.path and format_of(table.path) == "txt" and config.task not in text_alone:
+    text_alone = not labelled or config.task in ("masked-lm", "sentence-embedding")
+    if table.path and format_of(table.path) == "txt" and not text_alone:
         raise ConfigError(
             f"{source}: a txt file has texts but no labels, which task {config.task} needs",
             hint="Give csv, tsv, json, jsonl or parquet, or set data.task to masked-lm.",
@@ -247,7 +248,7 @@ def _converter(
         first = int(indices[0])
         found: dict[str, Any] = {}
         if words:
-            found["words"] = read_words(batch, columns.text, table, first)
+            found["words"] = read_words(batch, columns.text, table, first, split_texts=label is None)
         found["text"] = joined(found["words"]) if words else _texts(batch, columns.text, table, first)
         if columns.text_pair:
             found["text_pair"] = _texts(batch, columns.text_pair, table, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import datasets
@@ -13,9 +14,10 @@ from compressbert.data.tables import Table
 from compressbert.errors import InputError
 
 WORDS = datasets.List(datasets.Value("string"))
+_WORD = re.compile(r"\w(?:\S*\w)?|\S")  # from a letter or digit to the last one, or a sign alone
 
 
-def read_words(batch: pa.Table, column: str, table: Table, first: int) -> Any:
+def read_words(batch: pa.Table, column: str, table: Table, first: int, *, split_texts: bool = False) -> Any:
     """A list of strings for each row, none of them missing and no list empty.
 
     Args:
@@ -23,11 +25,15 @@ def read_words(batch: pa.Table, column: str, table: Table, first: int) -> Any:
         column: The column of lists.
         table: Where they come from, for messages.
         first: Number of the batch's first row.
+        split_texts: Take plain texts too, and cut them as corpora of tags are cut: at blanks, and punctuation at
+            either end of a word stands alone. A text without any word gives an empty list.
 
     Raises:
         InputError: Not lists of strings, a row without words, or a word that is missing.
     """
     values = batch[column].combine_chunks()
+    if split_texts and (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return _split(values, table, first)
     inner = getattr(values.type, "value_type", None)
     if inner is None or not (pa.types.is_string(inner) or pa.types.is_large_string(inner)):
         raise InputError(
@@ -44,6 +50,14 @@ def read_words(batch: pa.Table, column: str, table: Table, first: int) -> Any:
         row = first + next(i for i, words in enumerate(values.to_pylist()) if None in words)
         raise InputError(f"{table.place(row)}: a word in {column!r} is null", hint="Correct or drop the row.")
     return values.cast(pa.list_(pa.string()))
+
+
+def _split(values: Any, table: Table, first: int) -> Any:
+    if values.null_count:
+        row = first + int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+        raise InputError(f"{table.place(row)}: expected a text, found none", hint="Fill or drop the row.")
+    cut = [[word for part in text.split() for word in _WORD.findall(part)] for text in values.to_pylist()]
+    return pa.array(cut, pa.list_(pa.string()))
 
 
 def joined(words: Any) -> pa.Array:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,13 @@ NEED_TEXTS = {
 
 
 class MethodConfig(Settings):
-    """Base of a method's settings: frozen, unknown keys refused, the paper's values as defaults."""
+    """Base of a method's settings: frozen, unknown keys refused, the paper's values as defaults.
+
+    Attributes:
+        reads_unlabelled: Whether the method reads ``data.unlabelled``, and can do without training rows then.
+    """
+
+    reads_unlabelled: ClassVar[bool] = False
 
     def needs(self, declared: tuple[str, ...]) -> tuple[str, ...]:
         """Return which of the method's NEEDS a run with these settings has; all of them by default."""
@@ -47,6 +53,7 @@ class Run:
         settings: How the method trains.
         teacher: The dense model; put into evaluation mode with gradients off when the run is made.
         student: Where a student starts, if not at a part of its teacher.
+        unlabelled: Rows without labels, for methods that read them.
         seed: Seed of everything random.
         work: Folder for checkpoints and teacher outputs; survives a kill, so that the same run resumes.
         generator: A CPU generator started from ``seed``, for what a method draws itself.
@@ -62,6 +69,7 @@ class Run:
     seed: int
     work: Path
     student: Model | None = None
+    unlabelled: Encoded | None = None
     generator: torch.Generator = field(init=False, repr=False)
     notes: list[str] = field(default_factory=list)
     log: list[dict[str, float]] = field(default_factory=list)
@@ -83,6 +91,7 @@ class Run:
         settings: TrainConfig | Mapping[str, Any] | None = None,
         teacher: Model | None = None,
         student: Model | None = None,
+        unlabelled: Encoded | None = None,
         seed: int = 0,
         work: str | Path,
     ) -> Run:
@@ -95,7 +104,7 @@ class Run:
         """
         if not isinstance(settings, TrainConfig):
             settings = TrainConfig.model_validate(settings or {})
-        return cls(task, train, validation, settings, teacher, seed, Path(work), student)
+        return cls(task, train, validation, settings, teacher, seed, Path(work), student, unlabelled)
 
     def require(self, method: str, needs: tuple[str, ...]) -> None:
         """Check that the run has what a method needs.
@@ -104,7 +113,7 @@ class Run:
             ConfigError: Something is missing; the message names it and what to add.
         """
         present = {
-            "data": self.train is not None and self.task is not None,
+            "data": self.task is not None and (self.train is not None or self.unlabelled is not None),
             "teacher": self.teacher is not None,
         }
         for need in needs:

@@ -55,7 +55,9 @@ def data_fingerprint(data: DataConfig | None) -> dict[str, str]:
     """
     if data is None:
         return {}
-    read = data.model_dump(mode="json", exclude={"hub", "train", "validation"})
+    read = data.model_dump(
+        mode="json", exclude={"hub": True, "train": True, "validation": True, "unlabelled": {"files"}}
+    )
     found: dict[str, str] = {"settings": sha256_json(read), **({"hub": data.hub} if data.hub else {})}
     for split in ("train", "validation"):
         value = getattr(data, split)
@@ -68,6 +70,13 @@ def data_fingerprint(data: DataConfig | None) -> dict[str, str]:
                 hint="Check the path; it is relative to the current folder.",
             )
         found[split] = sha256_file(path)
+    for number, file in enumerate(data.unlabelled.files):
+        if not Path(file).is_file():
+            raise InputError(
+                f"data.unlabelled: no file at {file}",
+                hint="Check the path; it is relative to the current folder.",
+            )
+        found[f"unlabelled {number}"] = sha256_file(Path(file))
     return found
 
 

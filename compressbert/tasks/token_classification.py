@@ -64,10 +64,17 @@ class TokenClassification:
         return total / scored.sum().clamp(min=1)
 
     def signals(self, logits: Tensor, batch: Batch) -> Tensor:
-        """(words, C): the logits at first pieces, or of every token where no labels say which these are."""
-        if batch.labels is None:
-            return logits[batch.inputs["attention_mask"].bool()]
-        return logits[batch.labels != NOT_SCORED]
+        """(words, C): the logits at the first pieces of words.
+
+        Raises:
+            InputError: The batch does not tell where words begin.
+        """
+        if batch.words is None:
+            raise InputError(
+                "The rows are not lists of words, so there is nothing to tag.",
+                hint="Set data.task: token-classification.",
+            )
+        return logits[batch.words >= 0]
 
     def collector(self, encoded: Encoded) -> Collector:
         return _Sentences(self, encoded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,13 @@ def trained(
     silence(0, steps)
     run.fit(model, task_loss(run), stage="finetune", after_step=silence)
     return model, run
+
+
+def trained_on(run: Run, model: Model, *, steps: int) -> Model:
+    """``model`` after so many steps on the task of the run, whatever its kind."""
+    longer = replace(run, settings=run.settings.model_copy(update={"max_steps": steps, "epochs": 100.0}))
+    longer.fit(model, task_loss(longer), stage="finetune")
+    return model
 
 
 def logits(model: Model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

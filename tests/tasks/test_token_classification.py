@@ -101,12 +101,16 @@ def test_loss_is_the_mean_over_words() -> None:
     assert task_of().loss(logits, torch.full((1, 4), -100)).item() == 0
 
 
-def test_signals_are_the_words_or_every_real_token_without_labels() -> None:
+def test_signals_are_the_words_with_labels_or_without() -> None:
     logits = torch.arange(12.0).view(1, 4, 3)
     inputs = {"attention_mask": torch.tensor([[1, 1, 1, 0]])}
     labels = torch.tensor([[-100, 1, -100, -100]])
-    assert torch.equal(task_of().signals(logits, Batch(inputs, labels, torch.tensor([0]))), logits[0, 1:2])
-    assert torch.equal(task_of().signals(logits, Batch(inputs, None, torch.tensor([0]))), logits[0, :3])
+    words = torch.tensor([[-1, 0, -1, -1]])
+    for known in (labels, None):  # where words begin does not rest on labels
+        batch = Batch(inputs, known, torch.tensor([0]), words)
+        assert torch.equal(task_of().signals(logits, batch), logits[0, 1:2])
+    with pytest.raises(InputError, match="not lists of words"):
+        task_of().signals(logits, Batch(inputs, labels, torch.tensor([0])))
 
 
 def test_rows_without_tags_cannot_be_scored() -> None:

@@ -90,16 +90,22 @@ def _draws(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> 
 
 
 def _inputs(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> Inputs | None:
-    needed: tuple[SplitName, ...] = ("train",) if "data" in settings.needs(info.needs) else ()
+    learns = "data" in settings.needs(info.needs)
     if config.data is None:
-        if needed:
+        if learns:
             raise ConfigError(
                 f"{info.name} needs training data and there is no data section",
                 hint="Add `data: {train: FILE, validation: FILE}`, or `--data FILE`.",
             )
         return None
+    unlabelled = bool(config.data.unlabelled.files)
+    if unlabelled and not settings.reads_unlabelled:
+        note(f"{info.name} does not read data.unlabelled")
+    without_labels = unlabelled and settings.reads_unlabelled
+    needed: tuple[SplitName, ...] = ("train",) if learns and not without_labels else ()
     also: tuple[SplitName, ...] = ("validation",) if needed else ("train", "validation")
-    return read_inputs(config.data, config.model, needs=needed, also=also)
+    seed = config.seed if without_labels else None
+    return read_inputs(config.data, config.model, needs=needed, also=also, unlabelled_seed=seed)
 
 
 def _load(source: ModelSource, inputs: Inputs | None) -> Model:
@@ -112,6 +118,7 @@ def _run(config: CompressConfig, info: MethodInfo, model: Model, inputs: Inputs 
         task=inputs.task if inputs is not None else None,
         train=inputs.encoded("train", model.tokenizer) if inputs is not None else None,
         validation=inputs.encoded("validation", model.tokenizer) if inputs is not None else None,
+        unlabelled=inputs.encoded_unlabelled(model.tokenizer) if inputs is not None else None,
         settings=train_settings(info, config.train),
         teacher=_load(config.teacher, inputs) if config.teacher is not None else None,
         student=_load(config.student, inputs) if config.student is not None else None,

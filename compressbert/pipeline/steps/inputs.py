@@ -14,6 +14,7 @@ from compressbert.config.schema import DataConfig, ModelSource
 from compressbert.data.encode import Encoded, encode
 from compressbert.data.labels import are_integers, is_generic
 from compressbert.data.read import Split, label_names_of, read_split
+from compressbert.data.unlabelled import read_unlabelled
 from compressbert.errors import ConfigError, InputError
 from compressbert.measure.runners import config_folder
 from compressbert.model.checkpoint import load_tokenizer
@@ -24,17 +25,25 @@ SplitName = Literal["train", "validation"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """A task and the splits a step asked for."""
+    """A task, the splits a step asked for, and texts without labels where it reads them."""
 
     task: Task
     config: DataConfig
     splits: dict[SplitName, Split]
+    unlabelled: Split | None = None
 
     def encoded(self, split: SplitName, tokenizer: PreTrainedTokenizerBase) -> Encoded | None:
         """Return a split as token ids, from the cache where possible; None where there is no such split."""
-        if split not in self.splits:
+        return self._encode(self.splits.get(split), tokenizer)
+
+    def encoded_unlabelled(self, tokenizer: PreTrainedTokenizerBase) -> Encoded | None:
+        """Return the texts without labels as token ids; None where there are none."""
+        return self._encode(self.unlabelled, tokenizer)
+
+    def _encode(self, split: Split | None, tokenizer: PreTrainedTokenizerBase) -> Encoded | None:
+        if split is None:
             return None
-        return encode(self.splits[split], tokenizer, task=self.task, max_length=self.config.max_length)
+        return encode(split, tokenizer, task=self.task, max_length=self.config.max_length)
 
     def required(self, split: SplitName, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Return a split that was asked for as needed, as token ids."""
@@ -97,6 +106,7 @@ def read_inputs(
     needs: Sequence[SplitName] = (),
     also: Sequence[SplitName] = (),
     new_head: bool = False,
+    unlabelled_seed: int | None = None,
 ) -> Inputs:
     """Read the splits a step works on and settle its task.
 
@@ -106,6 +116,7 @@ def read_inputs(
         needs: Splits that must be there.
         also: Splits to read if they are configured.
         new_head: The model may get a new head: its label names bind the data only if they are the same set.
+        unlabelled_seed: Read the texts without labels too, if there are any, drawn with this seed.
 
     Raises:
         ConfigError: A needed split is not configured.
@@ -121,11 +132,14 @@ def read_inputs(
         names = None
     wanted = [*needs, *(split for split in also if getattr(data, split) is not None or data.hub is not None)]
     splits = {split: read_split(data, split, label_names=names) for split in wanted}
-    if not splits:
+    read = unlabelled_seed is not None and data.unlabelled.files
+    unlabelled = read_unlabelled(data, names or (), seed=unlabelled_seed or 0) if read else None
+    known = [*splits.values(), *([unlabelled] if unlabelled else [])]
+    if not known:
         raise ConfigError(
             "the data section names no data", hint="Add `train: FILE` and `validation: FILE` to it."
         )
-    return Inputs(task_for(data, next(iter(splits.values())).label_names), data, splits)
+    return Inputs(task_for(data, known[0].label_names), data, splits, unlabelled)
 
 
 def _same_labels(model: Sequence[str], data: Sequence[str]) -> bool:

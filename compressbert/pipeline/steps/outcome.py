@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compressbert.config.schema import ModelSource, StepConfig
+from compressbert.data.read import Split
 from compressbert.errors import ConfigError
 from compressbert.measure.quality import Quality, evaluate, load_predictions, save_predictions
 from compressbert.measure.runners import open_runner
@@ -153,7 +154,9 @@ def _lineage(outcome: Outcome, config: Mapping[str, Any]) -> tuple[LineageStep, 
 def _data_facts(inputs: Inputs | None) -> DataFacts | None:
     if inputs is None:
         return None
-    splits = inputs.splits
+    splits: dict[str, Split] = dict(inputs.splits.items())
+    if inputs.unlabelled is not None:
+        splits["unlabelled"] = inputs.unlabelled
     return DataFacts(
         section=inputs.config.model_dump(mode="json"),
         files={file: digest for split in splits.values() for file, digest in split.files.items()},
