@@ -10,7 +10,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-loaders lint format bench clean \
+.PHONY: help setup demo test test-slow test-loaders lint format bench table1 clean \
 	finetune distill prune quantize export evaluate benchmark report pipeline
 
 help:  ## List the targets
@@ -52,6 +52,9 @@ bench: $(STAMP)  ## Run the benchmarks (needs COMPRESSBERT_MODELS and COMPRESSBE
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/train_throughput.py
+
+table1: $(STAMP)  ## Fill docs/table1.md: every distillation method and its control on real data (hours; resumes)
+	$(BIN)/python scripts/table1.py $(ARGS)
 
 clean:  ## Remove what the tools left (the virtual environment and runs/ stay)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

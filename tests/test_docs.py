@@ -134,7 +134,8 @@ def test_there_is_a_yaml_for_every_method() -> None:
         file.stem for file in (ROOT / "compressbert" / "methods").glob("*/*.py") if file.stem != "__init__"
     }
     assert len(methods) >= 5
-    assert methods <= {file.stem for file in (ROOT / "configs").rglob("*.yaml")}
+    shipped = [file for file in (ROOT / "configs").rglob("*.yaml") if "table1" not in file.parts]
+    assert methods <= {file.stem for file in shipped}
 
 
 def test_the_readme_pipeline_is_valid(tmp_path: Path) -> None:
