@@ -81,7 +81,7 @@ def test_a_dead_neuron_goes_first(tmp_path: Path) -> None:
         with torch.no_grad():
             layer.ffn_in.weight[8:16] = 0
             layer.ffn_out.weight[:, 8:16] = 0
-        config = Config(ffn_keep=0.875, importance=importance, retune_epochs=0)
+        config = Config(ffn_keep=0.875, round_to=8, importance=importance, retune_epochs=0)
         pruned = compress(model, config, toy_run(tmp_path, model))
         assert pruned.edits[-1].arguments["neurons"]["0"] == [*range(8), *range(16, 64)]
 
@@ -90,7 +90,7 @@ def test_a_dead_neuron_goes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("head", ["classification", "masked-lm"])
 def test_hidden_width_stays_consistent_everywhere(tmp_path: Path, family: str, head: str) -> None:
     model = toy_model(tmp_path, family, head=head)
-    pruned = compress(model, Config(hidden_keep=0.75, ffn_keep=1.0, **PLAIN), _run(tmp_path))
+    pruned = compress(model, Config(hidden_keep=0.75, round_to=8, ffn_keep=1.0, **PLAIN), _run(tmp_path))
     assert [edit.op for edit in pruned.edits] == ["keep_hidden"]
     for layer in pruned.family.layers(pruned.network):
         assert layer.heads == 4  # heads keep their number and their size

@@ -65,7 +65,10 @@ class Config(MethodConfig):
         "layer",
         description="layer: each layer keeps the same fraction. global: neurons of all layers compete.",
     )
-    round_to: Positive = Field(8, description="Widths are rounded to a multiple of this.")
+    round_to: Positive = Field(
+        16,
+        description="Widths are rounded to a multiple of this. Under 16, older onnxruntime errs on CPUs with AMX.",
+    )
     rows: Positive = Field(512, description="Training rows the Taylor scores are estimated on.")
     retune_epochs: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Epochs of training after the cut, with the dense model as teacher."
