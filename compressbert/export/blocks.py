@@ -37,17 +37,36 @@ class FirstTokenLayer(nn.Module):
         """(B, S, width) to (B, 1, width)."""
         parts, size = self.parts, self.parts.attention.attention_head_size
         first = hidden[:, :1]
+        asking, asked, values, residual = _read_by_attention(parts, hidden)
         query, key, value = (
             module(rows).view(*rows.shape[:2], -1, size).transpose(1, 2)  # (B, heads, tokens, head size)
-            for module, rows in ((parts.query, first), (parts.key, hidden), (parts.value, hidden))
+            for module, rows in ((parts.query, asking), (parts.key, asked), (parts.value, values))
         )
         mask = None if attention_mask is None else attention_mask[..., :1, :]
         scaling = float(parts.attention.scaling)  # type: ignore[arg-type]
         context = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
-        attended = parts.attention_norm(parts.attention_out(context.transpose(1, 2).flatten(2)) + first)
-        inner = self.activation(parts.ffn_in(attended))
-        result: Tensor = parts.ffn_norm(parts.ffn_out(inner) + attended)
+        inside = parts.attention_norm(parts.attention_out(context.transpose(1, 2).flatten(2)) + residual)
+        for network in parts.stacked:
+            inside = network.norm(network.ffn_out(self.activation(network.ffn_in(inside))) + inside)
+        result: Tensor = parts.ffn_norm(parts.ffn_out(self.activation(parts.ffn_in(inside))) + inside)
+        if parts.bottleneck is not None:
+            result = parts.bottleneck.out_norm(parts.bottleneck.out(result) + first)
         return result
+
+
+def _read_by_attention(parts: Layer, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the first token's query reads, what keys and values read, and the first token's residual."""
+    first, narrow = hidden[:, :1], parts.bottleneck
+    if narrow is None:
+        return first, hidden, hidden, first
+    if narrow.attention_is_inside:
+        inside = narrow.residual_norm(narrow.residual(hidden))
+        return inside[:, :1], inside, inside, inside[:, :1]
+    residual = narrow.residual_norm(narrow.residual(first))
+    if narrow.shared is None or narrow.shared_norm is None:
+        return first, hidden, hidden, residual
+    shared = narrow.shared_norm(narrow.shared(hidden))
+    return shared[:, :1], shared, hidden, residual
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from onnx import TensorProto
@@ -25,7 +27,7 @@ def input_names(model: Model) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class EmbeddingWriter:
-    """Writes the sum of word, type and position embeddings, its LayerNorm and ELECTRA's projection."""
+    """Writes the sum of word, type and position embeddings, its norm and ELECTRA's or MobileBERT's projection."""
 
     emit: Emitter
     model: Model
@@ -35,15 +37,19 @@ class EmbeddingWriter:
     def __call__(self, name: str) -> str:
         """Write them; the result, called ``name``, is (rows, width)."""
         emit, embeddings = self.emit, self._embeddings
-        if self.packing is None:
-            rows = self._all_rows()
-        else:
-            rows = self.packing.choose(
-                emit.graph, "embeddings.sum", full=self._all_rows, padded=self._real_rows
-            )
-        if embeddings.projection is None:
+        rows = self._either("embeddings.sum", self._all_rows, self._real_rows)
+        if embeddings.trigram:
+            trigrams = self._either("embeddings.trigrams", self._all_trigrams, self._real_trigrams)
+            words = emit.dense(trigrams, cast(nn.Module, embeddings.projection), "embeddings.projected")
+            rows = emit.graph.node("Sum", [words, rows], "embeddings.with_words")
+        if embeddings.projection is None or embeddings.trigram:
             return emit.norm(rows, embeddings.norm, name)
         return emit.dense(emit.norm(rows, embeddings.norm, "embeddings.norm"), embeddings.projection, name)
+
+    def _either(self, name: str, full: Callable[[], str], padded: Callable[[], str]) -> str:
+        if self.packing is None:
+            return full()
+        return self.packing.choose(self.emit.graph, name, full=full, padded=padded)
 
     @property
     def _embeddings(self) -> Embeddings:
@@ -53,7 +59,9 @@ class EmbeddingWriter:
         """The sum at every position, (sequence · batch, width)."""
         emit, graph, embeddings = self.emit, self.emit.graph, self._embeddings
         ids = graph.node("Transpose", ["input_ids"], "embeddings.ids", perm=[1, 0])  # (sequence, batch)
-        terms = [emit.rows(emit.table(embeddings.word), ids, "embeddings.word")]  # (sequence, batch, width)
+        terms = []  # (sequence, batch, width) each
+        if not embeddings.trigram:
+            terms.append(emit.rows(emit.table(embeddings.word), ids, "embeddings.word"))
         if self._types_are_input:
             types = graph.node("Transpose", ["token_type_ids"], "embeddings.type_ids", perm=[1, 0])
             terms.append(self._type_rows(types, "embeddings.token_type"))
@@ -64,8 +72,13 @@ class EmbeddingWriter:
             terms.append(emit.rows(self._position_table, positions, "embeddings.position"))
         else:
             rows = emit.first_rows(self._position_table, self.sizes.sequence, "embeddings.position_rows")
-            terms.append(graph.node("Unsqueeze", [rows, graph.integers(1)], "embeddings.position"))
-        width = int(embeddings.norm.normalized_shape[0])
+            rows = graph.node("Unsqueeze", [rows, graph.integers(1)], "embeddings.position")
+            if embeddings.trigram:  # words come later, so that nothing else brings the texts abreast
+                parts = [self.sizes.sequence, self.sizes.batch, graph.integers(1)]
+                shape = graph.node("Concat", parts, "embeddings.grid", axis=0)
+                rows = graph.node("Expand", [rows, shape], "embeddings.positions_abreast")
+            terms.append(rows)
+        width = int(cast(int, embeddings.position.embedding_dim))
         return graph.node(
             "Reshape",
             [graph.node("Sum", terms, "embeddings.terms"), graph.integers(-1, width)],
@@ -82,13 +95,10 @@ class EmbeddingWriter:
             flat = graph.node("Reshape", [grid, graph.integers(-1)], f"{name}.flat")
             return graph.node("Gather", [flat, packing.places], name)
 
-        terms = [
-            emit.rows(
-                emit.table(embeddings.word),
-                pick("input_ids", "embeddings.packed.ids"),
-                "embeddings.packed.word",
-            )
-        ]
+        terms = []
+        if not embeddings.trigram:
+            ids = pick("input_ids", "embeddings.packed.ids")
+            terms.append(emit.rows(emit.table(embeddings.word), ids, "embeddings.packed.word"))
         if self._types_are_input:
             types = pick("token_type_ids", "embeddings.packed.type_ids")
             terms.append(self._type_rows(types, "embeddings.packed.token_type"))
@@ -103,6 +113,43 @@ class EmbeddingWriter:
             )
         terms.append(emit.rows(self._position_table, positions, "embeddings.packed.position"))
         return graph.node("Sum", terms, "embeddings.packed")
+
+    def _all_trigrams(self) -> str:
+        """Words beside their neighbours at every position, (sequence · batch, 3 · width)."""
+        graph = self.emit.graph
+        ids = graph.node("Transpose", ["input_ids"], "embeddings.trigrams.ids", perm=[1, 0])
+        grid = self._neighbours(ids, "embeddings.trigrams.all", axis=0)
+        return self._flat(grid, "embeddings.trigrams.rows")
+
+    def _real_trigrams(self) -> str:
+        """The same at the places that are rows. A neighbour may be padding, which has a vector like any word."""
+        graph = self.emit.graph
+        if self.packing is None:
+            raise TypeError("without packing every position is a row")
+        grid = self._neighbours("input_ids", "embeddings.trigrams.padded", axis=1)
+        rows = self._flat(grid, "embeddings.trigrams.places")
+        return graph.node("Gather", [rows, self.packing.places], "embeddings.trigrams.packed")
+
+    def _flat(self, grid: str, name: str) -> str:
+        width = 3 * int(cast(int, self._embeddings.word.embedding_dim))
+        return self.emit.graph.node("Reshape", [grid, self.emit.graph.integers(-1, width)], name)
+
+    def _neighbours(self, ids: str, name: str, *, axis: int) -> str:
+        """The next word's vector, the word's and the one's before, side by side; zeros beyond both ends.
+
+        ids (a, b) with the sequence along ``axis`` to (a, b, 3 · width).
+        """
+        graph = self.emit.graph
+        words = self.emit.rows(self.emit.table(self._embeddings.word), ids, f"{name}.word")
+        along, end = graph.integers(axis), graph.integers(2**31 - 1)
+        shifted = []
+        for part, (start, stop), before in (("next", (1, 2**31 - 1), 0), ("previous", (0, -1), 1)):
+            bounds = [graph.integers(start), end if stop > 0 else graph.integers(stop), along]
+            cut = graph.node("Slice", [words, *bounds], f"{name}.{part}_cut")
+            pads = [0] * 6
+            pads[axis if before else 3 + axis] = 1
+            shifted.append(graph.node("Pad", [cut, graph.integers(*pads)], f"{name}.{part}"))
+        return graph.node("Concat", [shifted[0], words, shifted[1]], f"{name}.beside", axis=2)
 
     @property
     def _types_are_input(self) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from compressbert.export.attention import AttentionWriter
 from compressbert.export.embedding import EmbeddingWriter, input_names
 from compressbert.export.form import Form
@@ -22,7 +24,7 @@ from compressbert.export.packing import (
     write_sizes,
 )
 from compressbert.export.products import Emitter
-from compressbert.model.families import Layer
+from compressbert.model.families import Bottleneck, Layer
 from compressbert.model.handle import Model
 
 __all__ = [
@@ -147,20 +149,81 @@ class _LayerWriter:
         own = x
         if first:
             own = _first_rows(graph, x, self.attention.batch, self.attention.packing, f"{name}.first_token")
+        narrow = layer.bottleneck
+        if narrow is None:
+            attended = self._attend(layer, name, x=x, own=own, values=x, residual=own, first=first)
+        else:
+            attended = self._attend_inside(layer, narrow, name, x=x, own=own, first=first)
+        for index, network in enumerate(layer.stacked):
+            part = f"{name}.stacked.{index}"
+            outer = self._feed_forward(network.ffn_in, network.ffn_out, attended, part)
+            attended = emit.residual_norm(outer, attended, network.norm, f"{part}.output")
+        outer = self._feed_forward(layer.ffn_in, layer.ffn_out, attended, name)
+        if narrow is None:
+            return emit.residual_norm(outer, attended, layer.ffn_norm, f"{name}.output")
+        inside = emit.residual_norm(outer, attended, layer.ffn_norm, f"{name}.inside")
+        wide = emit.dense(inside, narrow.out, f"{name}.out")
+        return emit.residual_norm(wide, own, narrow.out_norm, f"{name}.output")
+
+    def _feed_forward(self, ffn_in: nn.Module, ffn_out: nn.Module, x: str, name: str) -> str:
+        inner = self.emit.dense(x, ffn_in, f"{name}.ffn_in")
+        inner = self.emit.activation(inner, self.activation, f"{name}.ffn")
+        return self.emit.dense(inner, ffn_out, f"{name}.ffn_out")
+
+    def _attend_inside(
+        self, layer: Layer, narrow: Bottleneck, name: str, *, x: str, own: str, first: bool
+    ) -> str:
+        """Attention of a layer with bottlenecks: what queries, keys and values read, and the inside's residual."""
+        emit = self.emit
+
+        def led(rows: str, linear: nn.Module, norm: nn.Module, part: str) -> str:
+            return emit.norm(emit.dense(rows, linear, f"{name}.{part}.dense"), norm, f"{name}.{part}")
+
+        def first_of(rows: str, part: str) -> str:
+            if not first:
+                return rows
+            attention = self.attention
+            return _first_rows(emit.graph, rows, attention.batch, attention.packing, f"{name}.{part}")
+
+        if narrow.attention_is_inside:
+            inside = led(x, narrow.residual, narrow.residual_norm, "bottleneck")
+            residual = first_of(inside, "bottleneck.first_token")
+            return self._attend(
+                layer, name, x=inside, own=residual, values=inside, residual=residual, first=first
+            )
+        residual = led(own, narrow.residual, narrow.residual_norm, "bottleneck")
+        asked, asking = x, own
+        if narrow.shared is not None and narrow.shared_norm is not None:
+            asked = led(x, narrow.shared, narrow.shared_norm, "shared")
+            asking = first_of(asked, "shared.first_token")
+        return self._attend(layer, name, x=asked, own=asking, values=x, residual=residual, first=first)
+
+    def _attend(
+        self, layer: Layer, name: str, *, x: str, own: str, values: str, residual: str, first: bool
+    ) -> str:
+        """Attention with its output projection and norm.
+
+        Args:
+            layer: Whose modules are used.
+            name: Of the layer.
+            x: What keys read.
+            own: What queries read: ``x``, or its first tokens.
+            values: What values read.
+            residual: What is added before the norm.
+            first: Only the first token of every text asks.
+        """
+        emit = self.emit
         scaling = float(layer.attention.scaling)  # type: ignore[arg-type]
         modules, names = (
             (layer.query, layer.key, layer.value),
             [f"{name}.{part}" for part in ("query", "key", "value")],
         )
-        if self.joined and not first and emit.can_join(modules):
+        if self.joined and not first and values == x and emit.can_join(modules):
             query, key, value = emit.joined_dense(x, modules, names, scales=(scaling, 1, 1))
         else:
             query = emit.dense(own, layer.query, names[0], scale=scaling)
-            key, value = (emit.dense(x, *pair) for pair in zip(modules[1:], names[1:], strict=True))
+            key = emit.dense(x, layer.key, names[1])
+            value = emit.dense(values, layer.value, names[2])
         context = self.attention(query, key, value, layer.heads, f"{name}.attention", first=first)
         attended = emit.dense(context, layer.attention_out, f"{name}.attention_out")
-        attended = emit.residual_norm(attended, own, layer.attention_norm, f"{name}.attended")
-        inner = emit.dense(attended, layer.ffn_in, f"{name}.ffn_in")
-        inner = emit.activation(inner, self.activation, f"{name}.ffn")
-        outer = emit.dense(inner, layer.ffn_out, f"{name}.ffn_out")
-        return emit.residual_norm(outer, attended, layer.ffn_norm, f"{name}.output")
+        return emit.residual_norm(attended, residual, layer.attention_norm, f"{name}.attended")

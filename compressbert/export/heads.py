@@ -5,12 +5,13 @@ pooling, or nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from compressbert.export.encoder import Encoded, activation_name, batch_first, first_tokens
+from compressbert.export.graph import to_array
 from compressbert.export.pooling import write_pooling
 from compressbert.export.products import ACTIVATIONS, Emitter
 from compressbert.model.handle import Model
@@ -19,12 +20,24 @@ from compressbert.nn.int8 import Int8Linear
 
 HeadKind = Literal["classification", "tokens", "answers", "masked-lm", "embedding", "none"]
 
-_CLASSIFICATION = {"bert": "tanh", "roberta": "tanh", "distilbert": "relu", "electra": "gelu"}
+_CLASSIFICATION = {
+    "bert": "tanh",
+    "roberta": "tanh",
+    "distilbert": "relu",
+    "electra": "gelu",
+    "mobilebert": "tanh",
+}
 _PER_TOKEN: dict[str, HeadKind] = {
     "ForTokenClassification": "tokens",
     "ForQuestionAnswering": "answers",
 }
-_MASKED_LM = {"bert": "", "roberta": "gelu", "distilbert": "", "electra": "gelu"}  # "": that of the FFN
+_MASKED_LM = {
+    "bert": "",
+    "roberta": "gelu",
+    "distilbert": "",
+    "electra": "gelu",
+    "mobilebert": "",
+}  # "": that of the FFN
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,7 @@ class Head:
         norm: LayerNorm between the two products of a masked-language-model head.
         activation: Between the two products.
         pooling: Of a sentence encoder.
+        beside: MobileBERT's vocabulary vectors are wider than its words': what stands beside them, transposed.
     """
 
     kind: HeadKind
@@ -54,6 +68,7 @@ class Head:
     norm: nn.LayerNorm | None = None
     activation: str = ""
     pooling: Pooling | None = None
+    beside: nn.Module | None = None
 
 
 def head_of(model: Model) -> Head | None:
@@ -75,6 +90,9 @@ def head_of(model: Model) -> Head | None:
     if name.endswith("ForMaskedLM") and (len(dense), len(norms), others) == (2, 1, 0):
         activation = _MASKED_LM[family.name] or activation_name(model)
         return Head("masked-lm", False, dense, norms[0], activation)
+    if name == "MobileBertForMaskedLM" and isinstance(dense[-1], nn.Linear):
+        first, beside, last = dense
+        return Head("masked-lm", False, (first, last), norms[0], activation_name(model), beside=beside)
     return None
 
 
@@ -120,11 +138,23 @@ def write_head(emit: Emitter, head: Head, encoded: Encoded, *, width: int) -> tu
     inner = emit.activation(emit.dense(rows, first, "head.dense"), head.activation, "head.activation")
     if head.norm is not None:
         inner = emit.norm(inner, head.norm, "head.norm")
-    scores = emit.dense(inner, last, "head.scores")
+    if head.beside is None:
+        scores = emit.dense(inner, last, "head.scores")
+    else:
+        scores = _wide_scores(emit, inner, last, head.beside)
     vocabulary = int(last.out_features)  # type: ignore[arg-type]
     parts = [encoded.sizes.batch, encoded.sizes.sequence, graph.integers(vocabulary)]
     graph.node("Reshape", [scores, graph.node("Concat", parts, "head.shape", axis=0)], "logits")
     return (Output("logits", ("batch", "sequence", vocabulary)),)
+
+
+def _wide_scores(emit: Emitter, inner: str, words: nn.Module, beside: nn.Module) -> str:
+    """Scores of the vocabulary, whose vectors are words' vectors (V, E) and what stands beside them (V, H − E)."""
+    graph, path = emit.graph, emit.name_of(beside)
+    parts = [to_array(cast(Tensor, words.weight)), to_array(cast(Tensor, beside.weight)).T]
+    matrix = graph.constant(np.concatenate(parts, axis=1), f"{path}.joined.weight")
+    bias = graph.constant(to_array(cast(Tensor, words.bias)), f"{path}.joined.bias")
+    return graph.node("Gemm", [inner, matrix, bias], "head.scores", transB=1)
 
 
 def _write_per_token(emit: Emitter, head: Head, encoded: Encoded) -> tuple[Output, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 from torch import nn
+from transformers.models.mobilebert.modeling_mobilebert import NoNorm
 
 from compressbert.export.graph import MICROSOFT, GraphBuilder, to_array
 from compressbert.nn.int8 import Int8Embedding, Int8Linear
@@ -149,17 +150,24 @@ class Emitter:
         sizes = {"K": module.in_features, "N": module.out_features, "bits": module.bits, "block_size": block}
         return self.graph.node("MatMulNBits", inputs, name, domain=MICROSOFT, **sizes)
 
-    def norm(self, x: str, module: nn.LayerNorm, name: str) -> str:
-        """LayerNorm over the last axis."""
+    def norm(self, x: str, module: nn.Module, name: str) -> str:
+        """LayerNorm over the last axis, or MobileBERT's NoNorm, which scales and shifts."""
         path = self.name_of(module)
+        if isinstance(module, NoNorm):
+            weight, bias = (
+                self.graph.weight(getattr(module, part), f"{path}.{part}") for part in ("weight", "bias")
+            )
+            return self.graph.node("Add", [self.graph.node("Mul", [x, weight], f"{name}.scaled"), bias], name)
+        if not isinstance(module, nn.LayerNorm):
+            raise TypeError(f"{path} is a {type(module).__name__}, not a norm")
         inputs = [x, self.graph.weight(module.weight, f"{path}.weight")]
         if module.bias is not None:
             inputs.append(self.graph.weight(module.bias, f"{path}.bias"))
         return self.graph.node("LayerNormalization", inputs, name, axis=-1, epsilon=module.eps)
 
-    def residual_norm(self, x: str, residual: str, module: nn.LayerNorm, name: str) -> str:
+    def residual_norm(self, x: str, residual: str, module: nn.Module, name: str) -> str:
         """``LayerNorm(x + residual)``, written as Sum: onnxruntime fuses Add into a kernel that is slower."""
-        if self._skip_norm and module.bias is not None:
+        if self._skip_norm and isinstance(module, nn.LayerNorm) and module.bias is not None:
             path = self.name_of(module)
             weights = [
                 self.graph.weight(getattr(module, part), f"{path}.{part}") for part in ("weight", "bias")

@@ -68,7 +68,7 @@ def export_onnx(
 ) -> ExportFacts:
     """Write ``onnx/model.onnx`` and/or ``onnx/model_quantized.onnx``, `config.json` and the tokenizer.
 
-    The four families and our own networks are written directly from their weights, all else by PyTorch's
+    The known families and our own networks are written directly from their weights, all else by PyTorch's
     exporter. Every file is compared with PyTorch on padded batches first; files are moved into ``folder`` when
     all have passed.
 

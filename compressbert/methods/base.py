@@ -176,6 +176,7 @@ class Run:
         before_step: Callable[..., None] | None = None,
         after_step: Callable[..., None] | None = None,
         extra_modules: Mapping[str, nn.Module] | None = None,
+        rate_of: Callable[[str], float] | None = None,
     ) -> FitResult:
         """Train ``model`` in place on the training rows with ``loss``, and leave it in evaluation mode.
 
@@ -186,7 +187,7 @@ class Run:
             epochs: Passes over the data; default: the run's settings.
             depends_on: Settings the loss was made from. Others train anew, in a folder of their own, instead
                 of reading back what these left in ``work``.
-            before_step, after_step, extra_modules: As in `train.loop.fit`.
+            before_step, after_step, extra_modules, rate_of: As in `train.loop.fit`.
         """
         settings = self.settings if epochs is None else self.settings.model_copy(update={"epochs": epochs})
         folder = self.work
@@ -205,6 +206,7 @@ class Run:
             before_step=before_step,
             after_step=after_step,
             extra_modules=extra_modules or {},
+            rate_of=rate_of,
         )
         self.log.extend(dict(entry) for entry in result.log)
         model.eval()

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressbert.model.families import encoder_prefix
 from compressbert.model.handle import Model
 from compressbert.model.source import weight_files
 from compressbert.model.weights import distinct
+from compressbert.nn.int8 import Int8Linear
 from compressbert.results.record import ModelFacts
 
 COMPONENTS = ("embeddings", "attention", "ffn", "head", "rest")
@@ -54,17 +55,21 @@ def facts(model: Model, folder: Path | None = None) -> ModelFacts:
 def macs_per_token(model: Model, sequence: int = SEQUENCE) -> int:
     """Multiply-accumulates of the layers per token, in sequences of this length; an own network counts its own.
 
-    Per layer, with hidden width H, heads·d attention units and I neurons: 4·H·heads·d for the projections,
-    2·S·heads·d for scores and their use, 2·H·I for the FFN. Embeddings, pooler and head are left out.
+    Per layer one for each weight of its matrices (with hidden width H, heads·d attention units and I neurons:
+    4·H·heads·d for the projections, 2·H·I for the FFN) and 2·S·heads·d for scores and their use. Embeddings,
+    pooler and head are left out.
     """
     if model.is_own:
         return int(cast(Any, model.network.base_model).macs_per_token)
-    size = model.family.head_size(model.network)
-    total = 0
-    for layer in model.family.layers(model.network):
-        hidden, units = layer.hidden, layer.heads * size
-        total += 4 * hidden * units + 2 * sequence * units + 2 * hidden * layer.ffn
-    return total
+    family, network = model.family, model.network
+    size = family.head_size(network)
+    units = sum(layer.heads * size for layer in family.layers(network))
+    weights = sum(
+        module.in_features * module.out_features
+        for module in family.layer_list(network).modules()
+        if isinstance(module, nn.Linear | Int8Linear)
+    )
+    return weights + 2 * sequence * units
 
 
 def stored_bytes(folder: Path) -> int:
@@ -99,6 +104,9 @@ def _prefixes(model: Model) -> list[tuple[str, str]]:
         for index in range(len(family.layers(network))):
             for kind, component in _LAYER_PARTS.items():
                 found.append((f"{family.path(network, kind, index)}.", component))
+            if family.name == "mobilebert":
+                layer = family.path(network, "layer", index)
+                found += [(f"{layer}.ffn.", "ffn"), (f"{layer}.output.", "ffn")]
     found += [(f"{prefix}pooler.", "head")]
     if prefix:  # everything beside the encoder is the task's head
         found += [(prefix, "rest"), ("", "head")]

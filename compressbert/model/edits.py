@@ -101,8 +101,10 @@ def keep_neurons(model: Model, neurons: Mapping[int, Sequence[int]]) -> None:
         neurons: Layer to the neurons that survive in it, at least one.
 
     Raises:
-        ConfigError: A layer or neuron that does not exist, a neuron named twice, or a layer without any.
+        ConfigError: A layer or neuron that does not exist, a neuron named twice, or a layer without any; or a
+            family whose widths cannot be cut.
     """
+    _refuse_bottlenecks(model)
     layers = model.family.layers(model.network)
     kept = _checked_per_layer(neurons, layers, "neuron", [layer.ffn for layer in layers])
     for index, survivors in kept.items():
@@ -123,8 +125,10 @@ def keep_hidden(model: Model, dimensions: Sequence[int]) -> None:
         dimensions: Dimensions that survive, at least one.
 
     Raises:
-        ConfigError: None left, one that does not exist, one named twice, or a head of unknown shape.
+        ConfigError: None left, one that does not exist, one named twice, or a head of unknown shape; or a family
+            whose widths cannot be cut.
     """
+    _refuse_bottlenecks(model)
     network, family = model.network, model.family
     width = _hidden(model)
     kept = _checked(dimensions, width, "hidden dimension")
@@ -245,6 +249,14 @@ def _untie(network: Any, output: nn.Module) -> None:
             setattr(output, tensor, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
     network.config.tie_word_embeddings = False
     network.all_tied_weights_keys = {}
+
+
+def _refuse_bottlenecks(model: Model) -> None:
+    if not model.family.is_narrowable:
+        raise ConfigError(
+            f"The layers of {model.family.name} are bottlenecks already: its neurons and widths cannot be cut.",
+            hint="Remove layers or heads, or train a narrower one.",
+        )
 
 
 def _head_narrowing(model: Model) -> list[Callable[[list[int]], None]]:

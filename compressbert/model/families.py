@@ -1,4 +1,4 @@
-"""The only file that knows how an architecture names its parts: BERT, RoBERTa, DistilBERT, ELECTRA.
+"""The only file that knows how an architecture names its parts: BERT, RoBERTa, DistilBERT, ELECTRA, MobileBERT.
 
 A family is a table of names relative to the encoder or to one layer; everything else asks it for live
 modules.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -20,8 +20,40 @@ WEIGHTED = (nn.Linear, nn.LayerNorm, nn.Embedding, Int8Linear, Int8Embedding)
 
 
 @dataclass(frozen=True)
+class Bottleneck:
+    """Live modules between MobileBERT's wide residual stream and the narrow inside of a layer.
+
+    Attributes:
+        residual, residual_norm: Stream to the inside, where the layer's own residuals run.
+        shared, shared_norm: Stream to what queries and keys read; None where they have no map of their own.
+        out, out_norm: Inside to the stream.
+        attention_is_inside: Queries, keys and values all read what ``residual`` gives.
+    """
+
+    residual: nn.Module
+    residual_norm: nn.Module
+    shared: nn.Module | None
+    shared_norm: nn.Module | None
+    out: nn.Module
+    out_norm: nn.Module
+    attention_is_inside: bool
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """Live modules of a feed-forward network that MobileBERT stacks below a layer's last one."""
+
+    ffn_in: nn.Module
+    ffn_out: nn.Module
+    norm: nn.Module
+
+
+@dataclass(frozen=True)
 class Layer:
-    """Live modules of one transformer layer. A projection is a Linear or an Int8Linear."""
+    """Live modules of one transformer layer. A projection is a Linear or an Int8Linear.
+
+    ``bottleneck`` and ``stacked`` are MobileBERT's; its norms may be `NoNorm`, which only scales and shifts.
+    """
 
     attention: nn.Module
     query: nn.Module
@@ -32,6 +64,8 @@ class Layer:
     ffn_in: nn.Module
     ffn_out: nn.Module
     ffn_norm: nn.LayerNorm
+    bottleneck: Bottleneck | None = None
+    stacked: tuple[FeedForward, ...] = ()
 
     @property
     def heads(self) -> int:
@@ -41,7 +75,8 @@ class Layer:
     @property
     def hidden(self) -> int:
         """Width of the residual stream."""
-        return cast(int, self.ffn_out.out_features)
+        last = self.ffn_out if self.bottleneck is None else self.bottleneck.out
+        return cast(int, last.out_features)
 
     @property
     def ffn(self) -> int:
@@ -51,7 +86,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Live modules between token ids and the first layer."""
+    """Live modules between token ids and the first layer.
+
+    ``projection`` maps the finished sum to the layers' width (ELECTRA), or the words alone: each beside its two
+    neighbours (``trigram``, MobileBERT).
+    """
 
     word: nn.Module
     position: nn.Module
@@ -59,6 +98,7 @@ class Embeddings:
     norm: nn.LayerNorm
     projection: nn.Module | None
     position_offset: int
+    trigram: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +106,7 @@ class Family:
     """Where one architecture keeps its parts.
 
     Attributes:
-        name: bert, roberta, distilbert or electra.
+        name: bert, roberta, distilbert, electra or mobilebert.
         model_types: Values of ``config.model_type`` it covers.
         layers_at: The list of layers, from the encoder.
         embeddings_at: Kind of embedding module to its name, from the encoder.
@@ -76,6 +116,7 @@ class Family:
         head_at: Module after the encoder (a pooler's name is from the encoder) to the spaces it reads from
             and
             writes to: hidden, embedding, or None for anything else (labels, vocabulary).
+        is_narrowable: Whether neurons and the residual stream can be cut and the config still says how wide.
     """
 
     name: str
@@ -86,6 +127,7 @@ class Family:
     head_count_at: tuple[str, str | None]
     config_at: Mapping[str, str]
     head_at: Mapping[str, tuple[str | None, str | None]]
+    is_narrowable: bool = True
 
     def encoder_prefix(self, network: PreTrainedModel) -> str:
         """`encoder_prefix` of a network of this family."""
@@ -113,7 +155,10 @@ class Family:
     def layers(self, network: PreTrainedModel) -> list[Layer]:
         """Every layer's modules, from the input up."""
         return [
-            Layer(**{kind: block.get_submodule(name) for kind, name in self.layer_at.items()})  # type: ignore[arg-type]
+            Layer(
+                **{kind: block.get_submodule(name) for kind, name in self.layer_at.items()},  # type: ignore[arg-type]
+                **_mobile_parts(block),
+            )
             for block in self.layer_list(network)
         ]
 
@@ -129,6 +174,7 @@ class Family:
             norm=cast(nn.LayerNorm, found["norm"]),
             projection=found.get("projection"),
             position_offset=offset,
+            trigram=bool(getattr(network.config, "trigram_input", False)),
         )
 
     def head_modules(self, network: PreTrainedModel) -> dict[str, nn.Module]:
@@ -151,6 +197,30 @@ class Family:
         setattr(layer.attention, count, heads)
         if width is not None:
             setattr(layer.attention, width, heads * cast(int, layer.attention.attention_head_size))
+
+
+def _mobile_parts(block: nn.Module) -> dict[str, Any]:
+    """What only MobileBERT's layers have."""
+    networks = getattr(block, "ffn", None)
+    stacked = tuple(
+        FeedForward(*map(each.get_submodule, ("intermediate.dense", "output.dense", "output.LayerNorm")))
+        for each in (networks if isinstance(networks, nn.ModuleList) else ())
+    )
+    own: Any = getattr(block, "bottleneck", None)
+    if own is None:
+        return {"stacked": stacked}
+    out = block.get_submodule("output.bottleneck")
+    shared = getattr(own, "attention", None)
+    found = Bottleneck(
+        residual=own.input.dense,
+        residual_norm=own.input.LayerNorm,
+        shared=None if shared is None or own.use_bottleneck_attention else shared.dense,
+        shared_norm=None if shared is None or own.use_bottleneck_attention else shared.LayerNorm,
+        out=out.get_submodule("dense"),
+        out_norm=out.get_submodule("LayerNorm"),
+        attention_is_inside=own.use_bottleneck_attention,
+    )
+    return {"stacked": stacked, "bottleneck": found}
 
 
 def _submodule(root: nn.Module, name: str) -> nn.Module | None:
@@ -219,6 +289,7 @@ _ELECTRA_HEAD = {
     "discriminator_predictions.dense": _DENSE,
     "discriminator_predictions.dense_prediction": _OUTPUT,
 }
+_MOBILEBERT_HEAD = {**_BERT_HEAD, "cls.predictions.dense": (None, None)}
 _BERT_CONFIG = {
     "layers": "num_hidden_layers",
     "hidden": "hidden_size",
@@ -244,6 +315,11 @@ FAMILIES = (
     Family(
         "electra", ("electra",), "encoder.layer", {**_EMBEDDINGS, "projection": "embeddings_project"},
         _BERT_LAYER, _BERT_HEADS, {**_BERT_CONFIG, "embedding": "embedding_size"}, _ELECTRA_HEAD,
+    ),
+    Family(
+        "mobilebert", ("mobilebert",), "encoder.layer",
+        {**_EMBEDDINGS, "projection": "embeddings.embedding_transformation"},
+        _BERT_LAYER, _BERT_HEADS, _BERT_CONFIG, _MOBILEBERT_HEAD, is_narrowable=False,
     ),
 )  # fmt: skip
 

@@ -59,7 +59,7 @@ class Model:
         """Width of the states that leave the last layer, or of an own network's vectors."""
         if self.is_own:
             return int(self.network.config.hidden_size)
-        return int(self.family.layers(self.network)[-1].ffn_norm.normalized_shape[0])
+        return self.family.layers(self.network)[-1].hidden
 
     @property
     def is_int8(self) -> bool:

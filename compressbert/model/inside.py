@@ -1,13 +1,14 @@
 """What a network computes on the way to its output: states after every layer, and the vectors its heads compare.
 
 Attention matrices are not asked of transformers, which gives them in its slowest form only: they follow from
-queries and keys.
+queries and keys. Nor are states: it notes once which layers there are, and layers come and go here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,21 +56,42 @@ def look_inside(model: Model, inputs: Mapping[str, Tensor], *, layers: tuple[int
     family, network = model.family, model.network
     found = family.layers(network)
     vectors: dict[str, dict[int, Tensor]] = {kind: {} for kind in _VECTORS}
+    blocks = family.layer_list(network)
+    hidden: list[Tensor] = []
     handles = [
         _keep(getattr(found[index], kind), vectors[kind], index) for index in layers for kind in _VECTORS
     ]
+    handles.append(blocks[0].register_forward_pre_hook(lambda _, given: hidden.append(given[0])))
+    handles += [block.register_forward_hook(lambda _, __, states: hidden.append(states)) for block in blocks]
     try:
-        output = model(**inputs, output_hidden_states=True)
+        output = model(**inputs)
     finally:
         for handle in handles:
             handle.remove()
     return Inside(
         output=output,
-        hidden=tuple(output.hidden_states),
+        hidden=tuple(hidden),
         vectors=vectors,
         heads=tuple(layer.heads for layer in found),
         scaling=tuple(_scaling(layer) for layer in found),
     )
+
+
+@contextmanager
+def first_layers(model: Model, count: int) -> Iterator[Model]:
+    """Give ``model`` as a bare encoder that ends after its first ``count`` layers, while the block runs.
+
+    The encoder shares its modules with ``model``, which has them all again afterwards.
+    """
+    family, encoder = model.family, model.network.base_model
+    blocks = family.layer_list(model.network)
+    parent, _, leaf = family.path(encoder, "layers").rpartition(".")
+    holder = encoder.get_submodule(parent)
+    setattr(holder, leaf, nn.ModuleList(list(blocks)[:count]))
+    try:
+        yield replace(model, network=encoder, pooling=None)
+    finally:
+        setattr(holder, leaf, blocks)
 
 
 def _scaling(layer: Layer) -> float:

@@ -124,6 +124,21 @@ def class_for_task(kind: TaskKind, config: PreTrainedConfig) -> type[PreTrainedM
     return cast(type[PreTrainedModel], found)
 
 
+def sibling_class(network: PreTrainedModel, config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The stock class of another architecture with the same head as ``network``.
+
+    Raises:
+        InputError: The head belongs to one architecture alone.
+    """
+    for auto in (AutoModel, AutoModelForSequenceClassification, *_CLASSES.values()):
+        if auto._model_mapping.get(type(network.config), None) is type(network):
+            return cast(type[PreTrainedModel], auto._model_mapping[type(config)])
+    raise InputError(
+        f"{type(network).__name__} has a head that no {config.model_type} has.",
+        hint="Give a model with the head of a task, of masked language modelling, or none.",
+    )
+
+
 def build(network_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
     """A network whose weights are unset memory: every one must be loaded or initialised afterwards.
 

@@ -116,7 +116,12 @@ def _sizes(teacher: Model, shape: Shape) -> dict[str, int]:
     given = {"hidden": shape.hidden, "heads": shape.heads, "ffn": shape.ffn}
     sizes = own | {kind: size for kind, size in given.items() if size is not None}
     sizes["layers"] = len(shape.layers)
-    if sizes["hidden"] % sizes["heads"]:
+    if not teacher.family.is_narrowable and any(size is not None for size in given.values()):
+        raise ConfigError(
+            f"A student of another width cannot be made of a {teacher.family.name}",
+            hint="Set layers alone, or use the method mobilebert.",
+        )
+    if teacher.family.is_narrowable and sizes["hidden"] % sizes["heads"]:
         raise ConfigError(
             f"hidden: {sizes['hidden']} is no multiple of {sizes['heads']} heads", hint="Choose one that is."
         )

@@ -37,6 +37,29 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return functional.mse_loss(student.float()[real], teacher.detach().float()[real])
 
 
+def feature_map_losses(student: Tensor, teacher: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """How far states are from a teacher's: in shape, in mean and in spread (Sun et al., arXiv 2004.02984).
+
+    With μ and σ² a token's mean and variance over features: ``features`` is the squared difference of (h − μ) / σ,
+    mean over real tokens and features; ``mean`` that of μ, and ``variance`` the difference of σ², means over tokens.
+
+    Args:
+        student: (B, S, H).
+        teacher: (B, S, H), of the layer that this one is matched with.
+        mask: (B, S), 1 for real tokens.
+    """
+    real = mask.bool()
+    ours, theirs = student.float()[real], teacher.detach().float()[real]  # (tokens, H)
+    width = ours.shape[-1:]
+    difference = functional.layer_norm(ours, width) - functional.layer_norm(theirs, width)
+    spread = ours.var(-1, correction=0) - theirs.var(-1, correction=0)
+    return {
+        "features": difference.square().mean(),
+        "mean": (ours.mean(-1) - theirs.mean(-1)).square().mean(),
+        "variance": spread.abs().mean(),
+    }
+
+
 def score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Squared difference of attention scores before the softmax, mean over heads and pairs of real tokens.
 

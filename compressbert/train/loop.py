@@ -49,6 +49,7 @@ def fit(
     model: Model, encoded: Encoded, loss: Loss, settings: TrainConfig, *, task: Task, seed: int, work: Path,
     stage: str, validation: Encoded | None = None, before_step: StepHook | None = None,
     after_step: StepHook | None = None, extra_modules: Mapping[str, nn.Module] | None = None,
+    rate_of: Callable[[str], float] | None = None,
 ) -> FitResult:  # fmt: skip
     """Train ``model`` in place and leave it in evaluation mode.
 
@@ -63,6 +64,7 @@ def fit(
 
     Args:
         extra_modules: Modules trained along with the network (projections, gates); checkpoints hold them too.
+        rate_of: Factor of the learning rate of a parameter, by its name in the network; default: 1 for all.
 
     Raises:
         ConfigError: ``keep: best`` or ``early_stop`` without validation rows.
@@ -76,7 +78,7 @@ def fit(
     keep_freed_memory()
     run = Stage(
         model, encoded, loss, settings, task=task, seed=seed, folder=work / stage, validation=validation,
-        extra_modules=extra_modules or {},
+        extra_modules=extra_modules or {}, rate_of=rate_of,
     )  # fmt: skip
     with run.training():
         resumed_from = run.restore()

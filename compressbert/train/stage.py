@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -62,9 +63,11 @@ class Stage:
     def __init__(
         self, model: Model, encoded: Encoded, loss: Loss, settings: TrainConfig, *, task: Task, seed: int,
         folder: Path, validation: Encoded | None, extra_modules: Mapping[str, nn.Module],
+        rate_of: Callable[[str], float] | None = None,
     ) -> None:  # fmt: skip
         self.model, self.encoded, self.settings, self.task = model, encoded, settings, task
         self.seed, self.validation, self.name = seed, validation, folder.name
+        self.rate_of = None if rate_of is None else partial(_rate_in_network, rate_of)
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # dropped layers, unread heads
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
         self.device: torch.device = self.accelerator.device
@@ -118,7 +121,7 @@ class Stage:
             self.state = self.folder.read(found, self.trainee)
         self.was_done = done is not None
         self.trainable = [parameter for _, parameter in named_trainable(self.trainee)]
-        self.optimizer = build_optimizer(self.trainee, self.settings)
+        self.optimizer = build_optimizer(self.trainee, self.settings, self.rate_of)
         if found and not done:
             self.folder.read_optimizer(found, self.trainee, self.optimizer)
             progress.note(f"{self.name}: going on from step {self.state.step} of {self.plan.total}")
@@ -235,6 +238,12 @@ class Stage:
         if epoch != self.epoch:
             self.epoch, self.batches = epoch, self._batches(epoch)
         return self.batches[index].to(self.device)
+
+
+def _rate_in_network(rate_of: Callable[[str], float], name: str) -> float:
+    """The factor for a parameter of a `_Trainee`; what is trained beside the network has 1."""
+    own = name.removeprefix("network.")
+    return 1.0 if own == name else rate_of(own)
 
 
 def _logits_in_float32(_module: nn.Module, _inputs: object, output: ModelOutput) -> None:
