@@ -30,6 +30,7 @@ from compressbert.model.handle import Model
 __all__ = [
     "EMBEDDED",
     "Encoded",
+    "LayerWriter",
     "activation_name",
     "batch_first",
     "first_tokens",
@@ -86,7 +87,7 @@ def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool, form: 
     attention = AttentionWriter(
         graph, family.head_size(network), sizes.batch, packing, mask, kernel=form.attention == "kernel"
     )
-    write = _LayerWriter(emit, activation_name(model), attention, joined=form.qkv == "joined")
+    write = LayerWriter(emit, activation_name(model), attention, joined=form.qkv == "joined")
     layers = family.layers(network)
     for index, layer in enumerate(layers):
         x = write(layer, x, layer_name(index), first=first_token_only and index == len(layers) - 1)
@@ -135,8 +136,8 @@ def batch_first(graph: GraphBuilder, encoded: Encoded, width: int) -> str:
 
 
 @dataclass(frozen=True)
-class _LayerWriter:
-    """Writes layers over rows of tokens; holds what all of them share."""
+class LayerWriter:
+    """Writes layers over rows of tokens; holds what all of them share: activation, attention, joined products."""
 
     emit: Emitter
     activation: str

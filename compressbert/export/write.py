@@ -24,6 +24,8 @@ from compressbert.export.save import save
 from compressbert.export.text_vectors import INPUTS, write_text_vectors
 from compressbert.export.variants import Formats, Precision, stored_precision
 from compressbert.export.variants import variant as variant_of
+from compressbert.export.waldorf import waldorf_inputs, waldorf_refusal, write_waldorf
+from compressbert.model.architectures.waldorf import WaldorfConfig
 from compressbert.model.handle import Model
 from compressbert.progress import note
 from compressbert.results.record import Portability
@@ -126,11 +128,17 @@ def build(model: Model, settings: ExportConfig, form: Form = DEFAULT_FORM) -> on
     graph = GraphBuilder()
     emit = Emitter(graph, model.network, skip_norm=form.norm == "skip")
     own = model.is_own
-    outputs = write_text_vectors(emit, model) if own else _write_transformer(emit, model, settings, form)
+    inputs: tuple[str, ...]
+    if isinstance(model.network.config, WaldorfConfig):
+        outputs, inputs = write_waldorf(emit, model), waldorf_inputs(model)
+    elif own:
+        outputs, inputs = write_text_vectors(emit, model), INPUTS
+    else:
+        outputs, inputs = _write_transformer(emit, model, settings, form), input_names(model)
     precision = stored_precision(model)
     facts = metadata_of(model, precision=precision, opset=settings.opset, known_family=not own)
     return graph.finish(
-        inputs=INPUTS if own else input_names(model),
+        inputs=inputs,
         outputs=[(output.name, output.axes) for output in outputs],
         opset=settings.opset,
         metadata=facts,
@@ -154,6 +162,8 @@ def _write_transformer(
 
 def _refusal(model: Model) -> str:
     """Why the graph cannot be written directly; "" if it can."""
+    if isinstance(model.network.config, WaldorfConfig):
+        return waldorf_refusal(model)
     if model.is_own:
         return ""
     try:

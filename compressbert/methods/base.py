@@ -161,6 +161,14 @@ class Run:
         note(text)
         self.notes.append(text)
 
+    def for_phase(self, **settings: Any) -> Run:
+        """Return this run with other training settings and without validation: for a stage that is not scored.
+
+        Its last weights count, and there is no early stop.
+        """
+        changes = {**settings, "keep": "last", "early_stop": None}
+        return replace(self, validation=None, settings=self.settings.model_copy(update=changes))
+
     def with_teacher(self, dense: Model) -> Run:
         """Return this run, or one taught by a copy of ``dense`` if it has no teacher."""
         return self if self.teacher is not None else replace(self, teacher=dense.copy())

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from compressbert.model.families import encoder_prefix
+from compressbert.model.families import Layer, encoder_prefix, family_of
 from compressbert.model.handle import Model
 from compressbert.model.source import weight_files
 from compressbert.model.weights import distinct
@@ -33,7 +33,7 @@ def facts(model: Model, folder: Path | None = None) -> ModelFacts:
     """
     tensors = distinct(model.network)
     parameters = {name: tensor for name, tensor in tensors.items() if not name.endswith(".scale")}
-    layers = [] if model.is_own else model.family.layers(model.network)
+    layers = _layers(model)
     inside = _encoder_starts(model)
     encoder = [tensor for name, tensor in parameters.items() if name.startswith(inside)]
     return ModelFacts(
@@ -86,6 +86,13 @@ def _by_component(model: Model, tensors: dict[str, Tensor]) -> dict[str, int]:
     return dict(total)
 
 
+def _layers(model: Model) -> list[Layer]:
+    """The transformer layers; an own network may have BERT's, or none."""
+    if not model.is_own:
+        return model.family.layers(model.network)
+    return family_of("bert").layers_of(getattr(model.network.base_model, "layers", ()))
+
+
 def _encoder_starts(model: Model) -> tuple[str, ...]:
     """What the names of the encoder's tensors start with, embeddings and pooler left out."""
     if not model.is_own:
@@ -99,7 +106,11 @@ def _prefixes(model: Model) -> list[tuple[str, str]]:
     """Beginning of a tensor's name to its component, the first match wins."""
     network, prefix = model.network, encoder_prefix(model.network)
     found = [(f"{prefix}embeddings", "embeddings")]
-    if not model.is_own:
+    if model.is_own:
+        for index in range(len(_layers(model))):
+            found.append((f"{prefix}layers.{index}.attention.", "attention"))
+            found.append((f"{prefix}layers.{index}.", "ffn"))
+    else:
         family = model.family
         for index in range(len(family.layers(network))):
             for kind, component in _LAYER_PARTS.items():

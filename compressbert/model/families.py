@@ -6,7 +6,7 @@ modules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -154,12 +154,16 @@ class Family:
 
     def layers(self, network: PreTrainedModel) -> list[Layer]:
         """Every layer's modules, from the input up."""
+        return self.layers_of(self.layer_list(network))
+
+    def layers_of(self, blocks: Iterable[nn.Module]) -> list[Layer]:
+        """The modules of these layers of the family, wherever they stand."""
         return [
             Layer(
                 **{kind: block.get_submodule(name) for kind, name in self.layer_at.items()},  # type: ignore[arg-type]
                 **_mobile_parts(block),
             )
-            for block in self.layer_list(network)
+            for block in blocks
         ]
 
     def embeddings(self, network: PreTrainedModel) -> Embeddings:

@@ -6,7 +6,7 @@ queries and keys. Nor are states: it notes once which layers there are, and laye
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -56,15 +56,12 @@ def look_inside(model: Model, inputs: Mapping[str, Tensor], *, layers: tuple[int
     family, network = model.family, model.network
     found = family.layers(network)
     vectors: dict[str, dict[int, Tensor]] = {kind: {} for kind in _VECTORS}
-    blocks = family.layer_list(network)
-    hidden: list[Tensor] = []
     handles = [
         _keep(getattr(found[index], kind), vectors[kind], index) for index in layers for kind in _VECTORS
     ]
-    handles.append(blocks[0].register_forward_pre_hook(lambda _, given: hidden.append(given[0])))
-    handles += [block.register_forward_hook(lambda _, __, states: hidden.append(states)) for block in blocks]
     try:
-        output = model(**inputs)
+        with states_between(list(family.layer_list(network))) as hidden:
+            output = model(**inputs)
     finally:
         for handle in handles:
             handle.remove()
@@ -75,6 +72,19 @@ def look_inside(model: Model, inputs: Mapping[str, Tensor], *, layers: tuple[int
         heads=tuple(layer.heads for layer in found),
         scaling=tuple(_scaling(layer) for layer in found),
     )
+
+
+@contextmanager
+def states_between(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """A list that a pass through ``blocks`` fills: what the first one reads, then what each gives."""
+    seen: list[Tensor] = []
+    handles = [blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))]
+    handles += [block.register_forward_hook(lambda _, __, states: seen.append(states)) for block in blocks]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

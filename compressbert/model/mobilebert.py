@@ -23,6 +23,7 @@ from compressbert.errors import ConfigError
 from compressbert.model import stock
 from compressbert.model.families import Bottleneck
 from compressbert.model.handle import Model
+from compressbert.model.narrow_words import leading, principal_basis, vectors_of, weight_of
 
 Norm = Literal["no_norm", "layer_norm"]
 
@@ -137,21 +138,6 @@ def build_inverted(source: Model, *, hidden: int, heads: int, embedding: int, se
     return teacher
 
 
-def principal_basis(source: Model, width: int) -> Tensor:
-    """The ``width`` directions that keep most of the words' vectors, (H, width); all of them in order where equal.
-
-    Raises:
-        ConfigError: More directions than there are.
-    """
-    words = _vectors(source)[0]
-    own = words.shape[1]
-    if width > own:
-        raise ConfigError(
-            f"hidden: {width} is more than the teacher's {own}", hint="Choose at most the teacher's width."
-        )
-    return torch.eye(own) if width == own else _leading(words, width)
-
-
 def calibrate_no_norm(model: Model, inputs: Sequence[dict[str, Tensor]]) -> None:
     """Let NoNorm embeddings come out, on average over these inputs, as the LayerNorm they were copied from would.
 
@@ -211,49 +197,24 @@ def _activation(source: Model) -> str:
     return str(getattr(config, "hidden_act", None) or getattr(config, "activation", "gelu"))
 
 
-def _vectors(source: Model) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Words, positions and token types of ``source`` as rows in its layers' width."""
-    found = source.family.embeddings(source.network)
-    words, positions = _weight(found.word), _weight(found.position)[found.position_offset :]
-    types = None if found.token_type is None else _weight(found.token_type)
-    if found.projection is None:
-        return words, positions, types
-    led = _weight(found.projection).t()
-    if found.trigram:  # what the word itself adds, without its neighbours
-        width = words.shape[1]
-        return words @ led[width : 2 * width], positions, types
-    return words @ led, positions @ led, None if types is None else types @ led
-
-
-def _weight(module: nn.Module) -> Tensor:
-    return cast(Tensor, module.weight).detach().float()
-
-
-def _leading(rows: Tensor, width: int) -> Tensor:
-    """The ``width`` orthonormal directions that keep most of the rows' squares, (H, width)."""
-    _, vectors = torch.linalg.eigh(rows.t().double() @ rows.double())
-    kept: Tensor = vectors.flip(-1)[:, :width].float()
-    return kept
-
-
 def _take_embeddings(model: Model, source: Model, basis: Tensor) -> None:
     """Words as the best product of a narrow table and a map; positions, types and the norm as they are."""
     own, theirs = (each.family.embeddings(each.network) for each in (model, source))
-    table = _weight(own.word)  # shares the memory of the table itself
-    if theirs.trigram and _weight(theirs.word).shape == table.shape:
+    table = weight_of(own.word)  # shares the memory of the table itself
+    if theirs.trigram and weight_of(theirs.word).shape == table.shape:
         tensors = cast(nn.Module, source.network.base_model.embeddings).state_dict()
         cast(nn.Module, model.network.base_model.embeddings).load_state_dict(tensors)
     else:
-        words, positions, types = _vectors(source)
+        words, positions, types = vectors_of(source)
         words, width = words @ basis, table.shape[1]
-        kept = _leading(words, min(width, words.shape[1]))
+        kept = leading(words, min(width, words.shape[1]))
         size = kept.shape[1]
         table.zero_()[:, :size] = words @ kept
         transformation = cast(nn.Linear, own.projection)
-        _weight(transformation).zero_()[:, width : width + size] = kept
+        weight_of(transformation).zero_()[:, width : width + size] = kept
         transformation.bias.detach().zero_()
-        _weight(own.position).copy_(positions @ basis)
-        _weight(cast(nn.Module, own.token_type)).copy_(0 if types is None else types @ basis)
+        weight_of(own.position).copy_(positions @ basis)
+        weight_of(cast(nn.Module, own.token_type))[:] = 0 if types is None else types @ basis
         if len(basis) == basis.shape[1] and theirs.projection is None:
             own.norm.load_state_dict(theirs.norm.state_dict())
     table[model.network.config.pad_token_id] = 0  # a word beside padding must look like one at the end
@@ -268,11 +229,11 @@ def _take_layers(model: Model, source: Model, basis: Tensor) -> None:
         for kind in kinds:
             getattr(own, kind).load_state_dict(getattr(theirs, kind).state_dict())
         way = cast(Bottleneck, own.bottleneck)
-        _weight(way.residual).copy_(basis)
-        _weight(way.out).copy_(basis.t())
+        weight_of(way.residual).copy_(basis)
+        weight_of(way.out).copy_(basis.t())
         for linear in (way.residual, way.out):
             cast(Tensor, linear.bias).detach().zero_()
-        if _weight(before).shape == _weight(way.residual_norm).shape:
+        if weight_of(before).shape == weight_of(way.residual_norm).shape:
             way.residual_norm.load_state_dict(before.state_dict())
         before = theirs.ffn_norm
 

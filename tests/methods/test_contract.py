@@ -47,6 +47,7 @@ NO_OP: dict[str, dict[str, Any] | None] = {
     "pkd": None,
     "pretrained_distillation": None,
     "tinybert": None,
+    "waldorf": None,
     "michel": {"keep": 1.0, "retune_epochs": 0},
     "layerdrop": {"remove": "top", "layers": 2, "retune_epochs": 0},
     "width": {"ffn_keep": 1.0, "hidden_keep": 1.0, "retune_epochs": 0},
@@ -72,10 +73,17 @@ TRAINING: dict[str, dict[str, Any] | None] = {
     "pkd": {},
     "pretrained_distillation": {},
     "tinybert": {},
+    "waldorf": {},
     "michel": {"retune_epochs": 1},
     "layerdrop": {},
     "width": {},
     "dynamic_int8": None,
+}
+
+
+# Kinds of task that a method's students cannot do, and says so.
+REFUSED_TASKS: dict[str, tuple[str, ...]] = {
+    "waldorf": ("masked-lm", "sentence-embedding"),
 }
 
 
@@ -283,7 +291,13 @@ def test_every_task_can_be_compressed_and_exported(info: MethodInfo, task: str, 
     source = toy_model(tmp_path, head=head, labels=labels)
     source.pooling = Pooling("mean", normalize=True) if head == "none" else None
     config = module.Config.model_validate(TRAINING[info.name] or {})
-    model = module.compress(source, config, toy_run(tmp_path, source, task=task, settings={"max_steps": 2}))
+    run = toy_run(tmp_path, source, task=task, settings={"max_steps": 2})
+    if task in REFUSED_TASKS.get(info.name, ()):
+        with pytest.raises(ConfigError, match=f"{info.name} .* cannot learn {task}") as raised:
+            module.compress(source, config, run)
+        assert raised.value.hint
+        return
+    model = module.compress(source, config, run)
     output = logits(model, padded_batch())
     assert torch.isfinite(output).all()
     assert output.shape == logits(source, padded_batch()).shape

@@ -188,19 +188,18 @@ def transfer(student: Model, config: Config, run: Run) -> None:
     depths = [len(each.family.layers(each.network)) for each in (teacher, student)]
     matches = uniform_matches(*depths)
     check_equal_heads(teacher, student, dict(enumerate(matches)), remedy="Leave `heads` unset.")
-    rates = {"learning_rate": config.phase_learning_rate, "schedule": "constant"}
-    settings = run.settings.model_copy(update=rates)
+    run = run.for_phase(learning_rate=config.phase_learning_rate, schedule="constant")
     for own, other in ((-1, -1), *enumerate(matches)):
         with ExitStack() as stack:
             lower, taught = (
                 stack.enter_context(first_layers(model, max(1, last + 1)))
                 for model, last in ((student, own), (teacher, other))
             )
-            phase = replace(run, settings=settings, teacher=taught, task=None)
+            phase = replace(run, teacher=taught)
             loss = phase_loss(
                 teacher_inside(phase, (other,) if own >= 0 else ()), own, other, depths[1], config
             )
-            replace(run, settings=settings).fit(
+            run.fit(
                 lower,
                 loss,
                 stage="embeddings" if own < 0 else f"layer{own}",
@@ -221,8 +220,7 @@ def inverted_teacher(teacher: Model, shape: MobileShape, config: Config, run: Ru
         f"{shape.hidden} wide between them."
     )
     if config.teacher_epochs:
-        rate = {"learning_rate": config.teacher_learning_rate}
-        replace(run, settings=run.settings.model_copy(update=rate)).fit(
+        run.for_phase(learning_rate=config.teacher_learning_rate).fit(
             wide,
             retune_loss(run, temperature=1.0),
             stage="teacher",

@@ -13,9 +13,9 @@ from types import ModuleType
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compressbert.model.architectures import text_vectors
+from compressbert.model.architectures import text_vectors, waldorf
 
-_MODULES: tuple[ModuleType, ...] = (text_vectors,)
+_MODULES: tuple[ModuleType, ...] = (text_vectors, waldorf)
 _CONFIGS: dict[str, tuple[type[PreTrainedConfig], ModuleType]] = {
     config.model_type: (config, module) for module in _MODULES for config in module.NETWORKS
 }
