@@ -125,7 +125,7 @@ class _Writer:
         turned = graph.node("Transpose", [masked], "shorten.turned", perm=[0, 2, 1])
         weights = self._weights(shorten.conv)
         pads = [shorten.before, shorten.after]
-        sizes = {"kernel_shape": [self.config.kernel], "strides": [self.config.stride]}
+        sizes: dict[str, Any] = {"kernel_shape": [self.config.kernel], "strides": [self.config.stride]}
         short = graph.node("Conv", [turned, *weights], "shorten.conv", pads=pads, **sizes)
         grid = graph.node(
             "Transpose", [short], "shorten.grid", perm=[2, 0, 1]
@@ -156,7 +156,7 @@ class _Writer:
         turned = graph.node("Transpose", [grid], "lengthen.turned", perm=[1, 2, 0])
         row = graph.node("Unsqueeze", [self.mask, graph.integers(1)], "lengthen.mask")
         masked = graph.node("Mul", [turned, row], "lengthen.masked")
-        sizes = {"kernel_shape": [self.config.kernel], "strides": [self.config.stride]}
+        sizes: dict[str, Any] = {"kernel_shape": [self.config.kernel], "strides": [self.config.stride]}
         full = graph.node("ConvTranspose", [masked, *self._weights(lengthen.conv)], "lengthen.conv", **sizes)
         start = graph.integers(lengthen.before)
         end = graph.node("Add", [self.sequence, start], "lengthen.end")

@@ -24,7 +24,7 @@ Cost: the teacher runs with the student on every batch, and alone while the auto
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from pydantic import Field
@@ -118,6 +118,10 @@ class StateEncoder(nn.Module):
         return functional.mse_loss(back.float()[real], _normalised(states)[real])
 
 
+def _each(encoders: nn.ModuleList) -> list[StateEncoder]:
+    return cast(list[StateEncoder], list(encoders))
+
+
 def _normalised(states: Tensor) -> Tensor:
     return functional.layer_norm(states.float(), states.shape[-1:])
 
@@ -169,9 +173,8 @@ def reconstruction(
 
     def loss(_: Model, batch: Batch) -> dict[str, Tensor]:
         hidden, mask = taught(batch).hidden, batch.inputs["attention_mask"]
-        errors = [
-            encoder.loss(hidden[layer + 1], mask) for encoder, layer in zip(encoders, matches, strict=True)
-        ]  # type: ignore[operator, union-attr]
+        pairs = zip(_each(encoders), matches, strict=True)
+        errors = [encoder.loss(hidden[layer + 1], mask) for encoder, layer in pairs]
         return {"reconstruction": torch.stack(errors).mean()}
 
     return loss
@@ -194,10 +197,10 @@ def states_loss(
         matches: The teacher's layer for each of the student's.
     """
     errors = []
-    for index, (encoder, layer) in enumerate(zip(encoders, matches, strict=True)):
+    for index, (encoder, layer) in enumerate(zip(_each(encoders), matches, strict=True)):
         with torch.no_grad():
             codes = encoder(hidden[layer + 1], mask)
-        real = short_mask(mask, encoder.stride).bool()  # type: ignore[arg-type]
+        real = short_mask(mask, encoder.stride).bool()
         errors.append(functional.mse_loss(_normalised(short[index + 1])[real], codes[real]))
     return torch.stack(errors).mean()
 

@@ -219,7 +219,7 @@ class WaldorfForSequenceClassification(_WithHead):
         **_: Any,
     ) -> SequenceClassifierOutput:
         """(B, S) to logits (B, labels)."""
-        _, _, states = self.encoder.short(input_ids, attention_mask, token_type_ids)
+        states = self.encoder.short(input_ids, attention_mask, token_type_ids)[2]
         pooled = torch.tanh(self.dense(states[:, 0]))
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
 
