@@ -46,15 +46,19 @@ class AttentionWriter:
             name: Of the attention.
             first: Only the first token of every text asks.
         """
+        graph = self.graph
         views = self._views((query, key, value), heads, name, first=first)
         if self.packing is None:
-            return self._over_batch(views, heads, name, self.mask)
-        return self.packing.choose(
-            self.graph,
-            name,
-            full=lambda: self._over_batch(views, heads, f"{name}.full", ""),
-            padded=lambda: self._by_text(views, heads, f"{name}.padded", first=first),
-        )
+            context = self._over_batch(views, heads, name, self.mask)
+        else:
+            context = self.packing.choose(
+                graph,
+                f"{name}.context_by_head",
+                full=lambda: self._over_batch(views, heads, f"{name}.full", ""),
+                padded=lambda: self._by_text(views, f"{name}.padded", first=first),
+            )
+        # Outside of branches, where this copies nothing.
+        return graph.node("Reshape", [context, graph.integers(-1, heads * self.head_size)], f"{name}.rows")
 
     def _views(self, rows: Rows, heads: int, name: str, *, first: bool) -> Rows:
         """Rows as (tokens, texts abreast, heads, head size): outside of branches, where this copies nothing."""
@@ -71,14 +75,10 @@ class AttentionWriter:
         return q, k, v
 
     def _over_batch(self, views: Rows, heads: int, name: str, mask: str) -> str:
-        """Attention over (tokens, batch, heads, head size) at once."""
-        graph = self.graph
+        """Attention over (tokens, batch, heads, head size) at once; the result has the tokens first too."""
         if self.kernel and not mask:
             return self._in_kernel(views, heads, name)
-        context = self._attend(*views, name, mask)
-        return graph.node(
-            "Reshape", [context, graph.integers(-1, heads * self.head_size)], f"{name}.context_rows"
-        )
+        return self._attend(*views, name, mask)
 
     def _in_kernel(self, views: Rows, heads: int, name: str) -> str:
         """The same in one node, which wants the batch first."""
@@ -92,10 +92,9 @@ class AttentionWriter:
         context = graph.node(
             "MultiHeadAttention", turned, f"{name}.context", domain=MICROSOFT, num_heads=heads, scale=1.0
         )
-        tokens = graph.node("Transpose", [context], f"{name}.context_tokens", perm=[1, 0, 2])
-        return graph.node("Reshape", [tokens, graph.integers(-1, width)], f"{name}.context_rows")
+        return graph.node("Transpose", [context], f"{name}.context_tokens", perm=[1, 0, 2])
 
-    def _by_text(self, views: Rows, heads: int, name: str, *, first: bool) -> str:
+    def _by_text(self, views: Rows, name: str, *, first: bool) -> str:
         """Attention over (rows, 1, heads, head size), one text after the other."""
         graph, packing = self.graph, self.packing
         if packing is None:
@@ -117,9 +116,7 @@ class AttentionWriter:
             given = graph.node("Slice", [v, *keys], f"{name}.v_of_text")
             return self._attend(asking, asked, given, name, "")
 
-        context = graph.for_each(self.batch, f"{name}.contexts", one_text)
-        width = graph.integers(-1, heads * self.head_size)
-        return graph.node("Reshape", [context, width], f"{name}.context_rows")
+        return graph.for_each(self.batch, f"{name}.contexts", one_text)
 
     def _attend(self, query: str, key: str, value: str, name: str, mask: str) -> str:
         """(tokens, batch, heads, head size) each; the result has the tokens of the queries."""

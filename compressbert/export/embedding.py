@@ -37,7 +37,9 @@ class EmbeddingWriter:
     def __call__(self, name: str) -> str:
         """Write them; the result, called ``name``, is (rows, width)."""
         emit, embeddings = self.emit, self._embeddings
-        rows = self._either("embeddings.sum", self._all_rows, self._real_rows)
+        tokens = self._either("embeddings.sum", self._all_rows, self._real_rows)
+        width = emit.graph.integers(-1, cast(int, embeddings.position.embedding_dim))
+        rows = emit.graph.node("Reshape", [tokens, width], "embeddings.rows")
         if embeddings.trigram:
             trigrams = self._either("embeddings.trigrams", self._all_trigrams, self._real_trigrams)
             words = emit.dense(trigrams, cast(nn.Module, embeddings.projection), "embeddings.projected")
@@ -56,7 +58,7 @@ class EmbeddingWriter:
         return self.model.family.embeddings(self.model.network)
 
     def _all_rows(self) -> str:
-        """The sum at every position, (sequence · batch, width)."""
+        """The sum at every position, (sequence, batch, width)."""
         emit, graph, embeddings = self.emit, self.emit.graph, self._embeddings
         ids = graph.node("Transpose", ["input_ids"], "embeddings.ids", perm=[1, 0])  # (sequence, batch)
         terms = []  # (sequence, batch, width) each
@@ -78,12 +80,7 @@ class EmbeddingWriter:
                 shape = graph.node("Concat", parts, "embeddings.grid", axis=0)
                 rows = graph.node("Expand", [rows, shape], "embeddings.positions_abreast")
             terms.append(rows)
-        width = int(cast(int, embeddings.position.embedding_dim))
-        return graph.node(
-            "Reshape",
-            [graph.node("Sum", terms, "embeddings.terms"), graph.integers(-1, width)],
-            "embeddings.all",
-        )
+        return graph.node("Sum", terms, "embeddings.all")
 
     def _real_rows(self) -> str:
         """The sum at the places that are rows, (rows, width)."""
