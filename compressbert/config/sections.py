@@ -172,6 +172,11 @@ class ExportConfig(Settings):
         "dynamic",
         description="Ranges of int8 activations: dynamic from each call, static from training rows beforehand.",
     )
+    outliers: bool = Field(
+        True,
+        description="Dynamic int8: divide features that dwarf the others before they are quantized, and multiply "
+        "their weights instead.",
+    )
     calibration: Positive = Field(
         300, description="Training rows that static int8, and int8 OpenVINO export, take these ranges from."
     )

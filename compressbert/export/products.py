@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from torch import nn
 from transformers.models.mobilebert.modeling_mobilebert import NoNorm
 
@@ -88,7 +88,10 @@ class Emitter:
             return False
         if all(isinstance(module, nn.Linear) for module in modules):
             return True
-        return all(isinstance(module, Int8Linear) and module.fixed is None for module in modules)
+        return all(
+            isinstance(module, Int8Linear) and module.fixed is None and module.divisor is None
+            for module in modules
+        )
 
     def joined_dense(
         self, x: str, modules: Sequence[nn.Module], names: Sequence[str], *, scales: Sequence[float]
@@ -122,13 +125,33 @@ class Emitter:
         path = self.name_of(module)
         factor = np.float32(scale)
         fixed = None if module.fixed is None else (float(module.fixed[0]), int(module.fixed[1]))
-        value, value_scale, zero_point = self.graph.quantized(x, fixed)
+        value, value_scale, zero_point = self.graph.quantized(self._divided(x, module), fixed)
         weight = self.graph.constant(to_array(module.matrix).T, f"{path}.weight")
         weight_scale = self._scale(to_array(module.scale) * factor, f"{path}.scale")
         inputs = [value, weight, value_scale, weight_scale, zero_point, ""]
         if module.bias is not None:
             inputs.append(self.graph.constant(to_array(module.bias) * factor, f"{path}.bias"))
         return self.graph.node("MatMulIntegerToFloat", inputs, name, domain=MICROSOFT)
+
+    def _divided(self, x: str, module: Int8Linear) -> str:
+        """``x`` over the module's divisors, once for all modules that read it: those find the same divisors.
+
+        Only the few that are not 1 are stored; the vector is filled once, when the file is opened.
+        """
+        if module.divisor is None:
+            return x
+        graph, name, path = self.graph, f"{x}.divided", self.name_of(module)
+        if graph.has(name):
+            return name
+        divisor = to_array(module.divisor)
+        ones, (places,) = f"ones.{len(divisor)}", np.nonzero(divisor != 1)
+        if not graph.has(ones):
+            one = numpy_helper.from_array(np.ones(1, np.float32))
+            graph.node("ConstantOfShape", [graph.integers(len(divisor))], ones, value=one)
+        which = graph.constant(places.astype(np.int64), f"{path}.outliers")
+        values = graph.constant((1 / divisor[places]).astype(np.float32), f"{path}.outlier_factors")
+        factor = graph.node("ScatterElements", [ones, which, values], f"{name}.factor")
+        return graph.node("Mul", [x, factor], name)
 
     def _scale(self, values: NDArray[np.float32], name: str) -> str:
         """Scales as fp32; stored as fp16 where that loses nothing, and converted once, when the file is opened."""

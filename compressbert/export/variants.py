@@ -11,6 +11,7 @@ from torch import nn
 from compressbert.config.schema import ExportConfig
 from compressbert.errors import ConfigError
 from compressbert.export.calibration import Range, fix_ranges
+from compressbert.export.outliers import divide, outlier_divisors
 from compressbert.export.portable import make_portable, portability
 from compressbert.model.edits import default_int8_modules, quantize_int8
 from compressbert.model.handle import Model
@@ -59,6 +60,8 @@ def variant(
         _convert(made, names, precision, settings)
     if precision != "int8":
         return made, None
+    if settings.outliers and settings.activations == "dynamic":
+        divide(made, outlier_divisors(model, int8_products(made)), portable=settings.portable)
     rescaled = make_portable(made) if settings.portable else 0
     if settings.activations == "static":
         fix_ranges(made, formats.ranges)

@@ -150,7 +150,10 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, module: Int8Linear) -> Tensor:
-        q, x_scale, zero_point = quantize_activations(x.float().reshape(-1, x.shape[-1]), module.fixed)
+        rows = x.float().reshape(-1, x.shape[-1])
+        if module.divisor is not None:
+            rows = rows / module.divisor
+        q, x_scale, zero_point = quantize_activations(rows, module.fixed)
         y = module.product(q, zero_point, module.matrix).float() * (x_scale * module.scale.float())
         if module.bias is not None:
             y = y + module.bias.float()
@@ -167,7 +170,8 @@ class Int8Linear(nn.Module):
 
     Buffers: ``weight`` int8 (1, out, in), ``scale`` fp32 (out,), ``bias`` fp32 (out,) or None.
     The range of the activations is that of the whole call, so an output depends slightly on its batch mates,
-    unless ``fixed`` holds a calibrated grid; that is no part of the stored state.
+    unless ``fixed`` holds a calibrated grid. ``divisor``, fp32 (in,), divides ``x`` before it is quantized. Both
+    are no part of the stored state.
     It does not train: a backward pass through it raises RuntimeError.
     """
 
@@ -175,6 +179,7 @@ class Int8Linear(nn.Module):
     scale: Tensor
     bias: Tensor | None
     fixed: Grid | None = None
+    divisor: Tensor | None = None
     product: Callable[[Tensor, Tensor, Tensor], Tensor] = staticmethod(integer_linear)
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -205,6 +210,20 @@ class Int8Linear(nn.Module):
         dense = self.matrix[rows].float() * self.scale[rows, None]
         self.matrix[rows], self.scale[rows] = quantize_rows(dense, portable=True)
         return int(rows.sum())
+
+    def divide_features(self, divisor: Tensor, *, portable: bool) -> None:
+        """Divide input features before they are quantized, and multiply their weights: powers of two, fp32 (in,).
+
+        Weights that stay within the range of their row's scale are multiplied exactly; other rows get a larger one.
+        """
+        dense = self.matrix.float() * divisor
+        rows = dense.abs().amax(dim=1) > 127
+        if portable:
+            rows |= saturating_pairs(dense.clamp(-127, 127).to(torch.int8)).any(dim=1)
+        matrix = dense.clamp(-127, 127).to(torch.int8)
+        scaled = dense[rows] * self.scale[rows, None]
+        matrix[rows], self.scale[rows] = quantize_rows(scaled, portable=portable)
+        self.weight, self.divisor = matrix[None], divisor
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out), in the type of ``x``."""
