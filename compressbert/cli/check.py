@@ -47,7 +47,7 @@ def guessed_command(data: dict[str, Any]) -> str:
         return "benchmark"
     if "method" in data:
         return _family(data["method"])
-    if "data" not in data:
+    if "export" in data or "data" not in data:
         return "export"
     section = data["data"]
     trains = "train" in data or (isinstance(section, dict) and "train" in section)
