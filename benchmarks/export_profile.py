@@ -1,4 +1,5 @@
-"""Where the time of an .onnx file goes: milliseconds per operator and shape, by onnxruntime's own profiler.
+"""Where the time of an .onnx file goes: milliseconds per operator and shape, by onnxruntime's own profiler,
+and how many operations a second its products reach (scripts/peak.c prints what a core can do at most).
 
     python benchmarks/export_profile.py FILE.onnx [FILE.onnx …] [--shapes 1x16 8x128 9,25,49]
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,6 +24,8 @@ from numpy.typing import NDArray
 
 WARM_UP, CALLS = 4, 16
 NESTING = ("If", "Loop")  # their time is that of the nodes inside
+BY_COLUMNS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger", "MatMul")
+RATE = ", TOP/s"
 
 
 def inputs_of(names: Sequence[str], lengths: Sequence[int]) -> dict[str, NDArray[np.int64]]:
@@ -31,8 +36,22 @@ def inputs_of(names: Sequence[str], lengths: Sequence[int]) -> dict[str, NDArray
     return {name: made[name] for name in names}
 
 
+def operations(event: Mapping[str, Any]) -> float:
+    """Multiplications and additions of a product as the exporter writes it; 0 for any other node."""
+    arguments = event["args"]
+    op, shapes = arguments["op_name"], [next(iter(each.values())) for each in arguments["input_type_shape"]]
+    if op in BY_COLUMNS:
+        return 2.0 * math.prod(shapes[0]) * shapes[1][-1]
+    if op == "Gemm":  # weights are (out, in)
+        return 2.0 * math.prod(shapes[0]) * shapes[1][0]
+    if op == "FusedMatMul":  # queries and keys lie token first; so do values
+        scores = event["name"].endswith(".scores_kernel_time")
+        return 2.0 * math.prod(shapes[0]) * shapes[1][0 if scores else -1]
+    return 0.0
+
+
 def profile(file: Path, lengths: Sequence[int]) -> dict[str, float]:
-    """Milliseconds of a call by operator, and of the whole under ``total``."""
+    """Milliseconds of a call by operator, of the whole under ``total``, and the rates of its products."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -45,20 +64,25 @@ def profile(file: Path, lengths: Sequence[int]) -> dict[str, float]:
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     runs = [event for event in events if event["name"] == "model_run"][WARM_UP:]
     spent: dict[str, float] = defaultdict(float)
+    done: dict[str, float] = defaultdict(float)
     for event in events:
         if event["ts"] >= runs[0]["ts"] and event["name"].endswith("_kernel_time"):
-            spent[event["args"]["op_name"]] += event["dur"] / CALLS / 1e3
+            op = event["args"]["op_name"]
+            spent[op] += event["dur"] / CALLS / 1e3
+            done[op] += operations(event) / CALLS
     for name in NESTING:
         spent.pop(name, None)
-    return dict(spent) | {"total": sum(run["dur"] for run in runs) / CALLS / 1e3}
+    rates = {f"{op}{RATE}": count / spent[op] / 1e9 for op, count in done.items() if count}
+    return dict(spent) | {"total": sum(run["dur"] for run in runs) / CALLS / 1e3} | rates
 
 
 def table(columns: Mapping[str, Mapping[str, float]], least: float = 0.01) -> str:
     """One row per operator that takes at least this part of some column."""
-    names = {name for column in columns.values() for name in column}
+    names = {name for column in columns.values() for name in column if RATE not in name}
     shown = [name for name in names if any(c.get(name, 0) >= least * c["total"] for c in columns.values())]
     shown.sort(key=lambda name: -max(c.get(name, 0) / c["total"] for c in columns.values()))
     lines = [["ms", *columns], ["---"] * (len(columns) + 1)]
+    shown += [f"{name}{RATE}" for name in shown if any(f"{name}{RATE}" in c for c in columns.values())]
     lines += [[name, *(f"{column.get(name, 0):.2f}" for column in columns.values())] for name in shown]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

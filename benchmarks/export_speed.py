@@ -1,6 +1,7 @@
 """Times our exported files against those of other exporters, in interleaved workers, and prints one table.
 
     python benchmarks/export_speed.py MODEL_FOLDER DATA_FOLDER PEERS_FOLDER [--rounds 12] [--only int8]
+        [--shapes 1x16 8x128 sst2 …]
 
 Needs the extra ``openvino``. DATA_FOLDER holds sst2/ and mrpc/ with train and validation rows as .jsonl.gz. In
 PEERS_FOLDER a virtual environment of its own is made for optimum-onnx, which is bound to an older transformers,
@@ -39,7 +40,7 @@ from compressbert.model.handle import Model
 from compressbert.results.measured import CandidateTimings, cell_name
 from compressbert.results.record import Interval
 
-CELLS = ((1, 16), (1, 32), (1, 128), (8, 128), (1, 512))
+CELLS = ("1x16", "1x32", "1x128", "8x128", "1x512")
 TEXTS = {"sst2": ("sentence",), "mrpc": ("sentence1", "sentence2")}
 BATCH = 32  # texts of real lengths in one padded batch
 CALIBRATION = 300
@@ -139,25 +140,29 @@ def candidates(model: Path, data: Path, peers: Path, tokenizer: Tokenizer) -> di
 
 
 def timed(
-    files: dict[str, Path], lengths: dict[str, list[int]], rounds: int
-) -> dict[str, list[CandidateTimings]]:
-    """Timings of one group, by the data whose lengths the padded batch has; fixed shapes are in the first."""
-    found = {}
-    for index, (name, counts) in enumerate(lengths.items()):
-        settings = BenchmarkSettings(
-            rounds=rounds, cells=CELLS if index == 0 else (), data_batch=BATCH, sentences=16
-        )
-        found[name] = benchmark(files, settings, counts)
+    files: dict[str, Path], lengths: dict[str, list[int]], shapes: Sequence[str], rounds: int
+) -> list[tuple[str, list[CandidateTimings]]]:
+    """Timings of one group: of the fixed shapes, under "", and of padded batches under the name of their data."""
+    cells = tuple(
+        (int(batch), int(length))
+        for batch, _, length in (shape.partition("x") for shape in shapes if shape in CELLS)
+    )
+    found = []
+    if cells:
+        found.append(("", benchmark(files, BenchmarkSettings(rounds=rounds, cells=cells))))
+    for name in (shape for shape in shapes if shape in lengths):
+        settings = BenchmarkSettings(rounds=rounds, cells=(), data_batch=BATCH, sentences=16)
+        found.append((name, benchmark(files, settings, lengths[name])))
     return found
 
 
-def table(groups: dict[str, dict[str, list[CandidateTimings]]]) -> str:
+def table(groups: dict[str, list[tuple[str, list[CandidateTimings]]]]) -> str:
     """One row per shape: our milliseconds, and how many times as long each peer takes."""
     header, body = ["shape"], {}
     for found in groups.values():
-        first, *peers = next(iter(found.values()))
+        first, *peers = found[0][1]
         header += [f"{first.name}, ms", *(f"{peer.name} takes" for peer in peers)]
-        for data, timings in found.items():
+        for data, timings in found:
             for cell in timings[0].cells:
                 key = cell_name(cell.batch, cell.length)
                 if cell.length is None and cell.batch == 1:
@@ -183,6 +188,7 @@ def main() -> None:
     parser.add_argument("peers", type=Path)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--only", choices=["int8", "fp32"])
+    parser.add_argument("--shapes", nargs="+", choices=[*CELLS, *TEXTS], default=[*CELLS, *TEXTS])
     arguments = parser.parse_args()
     arguments.peers.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer.from_file(str(arguments.model / "tokenizer.json"))
@@ -191,9 +197,11 @@ def main() -> None:
     lengths = {name: lengths_of(arguments.data, name, tokenizer) for name in TEXTS}
     groups = candidates(arguments.model, arguments.data, arguments.peers, tokenizer)
     wanted = {name: files for name, files in groups.items() if arguments.only in (None, name)}
-    found = {name: timed(files, lengths, arguments.rounds) for name, files in wanted.items()}
+    found = {
+        name: timed(files, lengths, arguments.shapes, arguments.rounds) for name, files in wanted.items()
+    }
     print(table(found))
-    conditions = next(iter(next(iter(found.values())).values()))[0].conditions
+    conditions = next(iter(found.values()))[0][1][0].conditions
     if conditions is not None:
         print(
             f"\none thread, {conditions.rounds} rounds, other processes held {conditions.other_cores:.2f} cores"
