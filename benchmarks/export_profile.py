@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 
 WARM_UP, CALLS = 4, 16
 NESTING = ("If", "Loop")  # their time is that of the nodes inside
-BY_COLUMNS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger", "MatMul")
+PRODUCTS = (
+    "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger", "FusedMatMul", "MatMul", "Gemm",
+)  # fmt: skip
 RATE = ", TOP/s"
 
 
@@ -37,17 +39,14 @@ def inputs_of(names: Sequence[str], lengths: Sequence[int]) -> dict[str, NDArray
 
 
 def operations(event: Mapping[str, Any]) -> float:
-    """Multiplications and additions of a product as the exporter writes it; 0 for any other node."""
+    """Multiplications and additions of a product whose first factor ends in what is summed over; 0 for other nodes."""
     arguments = event["args"]
-    op, shapes = arguments["op_name"], [next(iter(each.values())) for each in arguments["input_type_shape"]]
-    if op in BY_COLUMNS:
-        return 2.0 * math.prod(shapes[0]) * shapes[1][-1]
-    if op == "Gemm":  # weights are (out, in)
-        return 2.0 * math.prod(shapes[0]) * shapes[1][0]
-    if op == "FusedMatMul":  # queries and keys lie token first; so do values
-        scores = event["name"].endswith(".scores_kernel_time")
-        return 2.0 * math.prod(shapes[0]) * shapes[1][0 if scores else -1]
-    return 0.0
+    if arguments["op_name"] not in PRODUCTS:
+        return 0.0
+    first, result = (
+        next(iter(arguments[side][0].values())) for side in ("input_type_shape", "output_type_shape")
+    )
+    return 2.0 * math.prod(result) * first[-1]
 
 
 def profile(file: Path, lengths: Sequence[int]) -> dict[str, float]:

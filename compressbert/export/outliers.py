@@ -22,7 +22,7 @@ from compressbert.export.probes import limits_of
 from compressbert.model.handle import Model
 from compressbert.nn.int8 import Int8Linear
 
-_TEXTS, _LENGTH = 4, 16  # made-up texts that features are looked at on
+_TEXTS, _LENGTH = 8, 32  # made-up texts that features are looked at on
 _USUAL = 0.98  # of the features stay below what all should stay below
 _WORTH = 2.0  # a range that shrinks by less gains less than one bit
 
@@ -42,7 +42,8 @@ def outlier_divisors(model: Model, modules: Iterable[str]) -> dict[str, Tensor]:
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-            largest[name] = given[0].detach().float().abs().flatten(0, -2).amax(dim=0)
+            reached = given[0].detach().float().abs().flatten(0, -2).amax(dim=0)
+            largest[name] = torch.maximum(reached, largest.get(name, reached))
 
         return hook
 

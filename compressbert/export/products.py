@@ -54,6 +54,7 @@ class Emitter:
     def __init__(self, graph: GraphBuilder, network: nn.Module, *, skip_norm: bool = False) -> None:
         self.graph = graph
         self._skip_norm = skip_norm
+        self._divisors: dict[str, NDArray[np.float32]] = {}  # of values that are divided
         self._names: Mapping[nn.Module, str] = {module: name for name, module in network.named_modules()}
 
     def name_of(self, module: nn.Module) -> str:
@@ -141,9 +142,11 @@ class Emitter:
         if module.divisor is None:
             return x
         graph, name, path = self.graph, f"{x}.divided", self.name_of(module)
+        divisor = to_array(module.divisor)
+        if not np.array_equal(self._divisors.setdefault(x, divisor), divisor):
+            raise ValueError(f"{path} divides {x} otherwise than a module before it")
         if graph.has(name):
             return name
-        divisor = to_array(module.divisor)
         ones, (places,) = f"ones.{len(divisor)}", np.nonzero(divisor != 1)
         if not graph.has(ones):
             one = numpy_helper.from_array(np.ones(1, np.float32))

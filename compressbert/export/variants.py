@@ -60,7 +60,7 @@ def variant(
         _convert(made, names, precision, settings)
     if precision != "int8":
         return made, None
-    if settings.outliers and settings.activations == "dynamic":
+    if settings.outliers and settings.activations == "dynamic" and not model.is_own:
         divide(made, outlier_divisors(model, int8_products(made)), portable=settings.portable)
     rescaled = make_portable(made) if settings.portable else 0
     if settings.activations == "static":
