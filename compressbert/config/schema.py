@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
+from compressbert.config.augment import AugmentConfig
 from compressbert.config.kinds import (
     AnswerSettings,
     EmbeddingSettings,
@@ -45,6 +46,7 @@ from compressbert.config.tracking import Tracking, TrackingConfig
 __all__ = [
     "STEP_KINDS",
     "AnswerSettings",
+    "AugmentConfig",
     "BenchmarkConfig",
     "BenchmarkSettings",
     "Columns",
@@ -120,14 +122,20 @@ class CompressConfig(TrainingStepConfig):
         description="Where a distilled student starts, in place of a part of its teacher; for methods that say so.",
     )
     data: DataConfig | None = Field(None, description="Data to train and score on; some methods need none.")
+    augment: AugmentConfig | None = Field(
+        None,
+        description="New texts made from the training data's, for methods that learn from a teacher alone.",
+    )
     train: TrainOverrides = Field(
         default_factory=dict, description="Training settings over the method's defaults."
     )
 
     @property
     def others(self) -> dict[str, ModelSource]:
-        """The models that are read beside the first one, by what they are: teacher, student."""
-        found = {"teacher": self.teacher, "student": self.student}
+        """The models that are read beside the first one, by what they are: teacher, student, masked_lm."""
+        asked = self.augment is not None and self.augment.kind == "masked-lm"
+        masked_lm = self.augment.masked_lm.model if asked and self.augment is not None else None
+        found = {"teacher": self.teacher, "student": self.student, "masked_lm": masked_lm}
         return {role: source for role, source in found.items() if source is not None}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
+from compressbert.config.augment import AugmentConfig
 from compressbert.config.kinds import Settings
 from compressbert.config.problems import Problem, dotted, problems_of, shown, suggestion
 from compressbert.config.sections import (
@@ -46,6 +47,7 @@ class CompressStep(FinetuneStep):
     """Settings of a `distill`, `prune` or `quantize` step of a pipeline."""
 
     method: MethodSettings = Field(description="The method's name and its settings.")
+    augment: AugmentConfig | None = Field(None, description="New texts to train on, as in `distill`.")
     student: str | None = Field(
         None, description="Where a distilled student starts: a step's name or a model folder."
     )
@@ -77,6 +79,7 @@ class PipelineStep(Settings):
     name: str
     from_step: str | None = None
     method: MethodSettings | None = None
+    augment: AugmentConfig | None = None
     data: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     seed: int | None = None

@@ -33,6 +33,7 @@ from compressbert.data.read import Split
 from compressbert.errors import InputError, WorkError
 
 _SCHEMA = 2  # raise it when the meaning of stored arrays changes
+_COUNTED_AT_ONCE = 1 << 22
 
 
 class _Task(Protocol):
@@ -66,6 +67,7 @@ class Encoded:
             the word that begins there; question answering: (tokens, 2) characters of the context.
         source_rows: (examples,) the row of ``source`` that each came from, where that is not its own number.
         source: The rows themselves, where scoring needs them.
+        pairs: Whether a sequence holds two texts, one after the other.
     """
 
     ids: NDArray[np.int32]
@@ -81,6 +83,7 @@ class Encoded:
     token_places: NDArray[np.int32] | None = None
     source_rows: NDArray[np.int64] | None = None
     source: datasets.Dataset | None = None
+    pairs: bool = False
 
     def __len__(self) -> int:
         return self.sequences // self.group
@@ -140,6 +143,14 @@ class Encoded:
             token_places=take(self.token_places, positions),
             source_rows=None if self.source is None else sources,
         )
+
+
+def token_counts(encoded: Encoded, vocabulary: int) -> NDArray[np.int64]:
+    """(vocabulary,) how often each word piece occurs, counted some at a time: a corpus is never in memory."""
+    counts = np.zeros(vocabulary, dtype=np.int64)
+    for start in range(0, len(encoded.ids), _COUNTED_AT_ONCE):
+        counts += np.bincount(encoded.ids[start : start + _COUNTED_AT_ONCE], minlength=vocabulary)
+    return counts
 
 
 def token_positions(
@@ -210,6 +221,7 @@ def encode(
         arrays.get("token_places"),
         arrays.get("source_rows"),
         split.rows if isinstance(layout, Windows | Words) else None,
+        isinstance(layout, Texts) and "text_pair" in split.rows.column_names,
     )
 
 

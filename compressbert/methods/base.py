@@ -41,6 +41,10 @@ class MethodConfig(Settings):
         """Return which of the method's NEEDS a run with these settings has; all of them by default."""
         return declared
 
+    def reads_labels(self) -> bool:
+        """Return whether a run with these settings learns from the labels of its rows; assumed by default."""
+        return True
+
 
 @dataclass
 class Run:

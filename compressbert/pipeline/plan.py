@@ -71,7 +71,8 @@ class PlannedStep:
         if len(present) < len(inputs):
             return None
         kind = self.kind if self.kind in ("finetune", "export") else "compress"
-        settings = self.config.model_dump(mode="json", include={"method", "train", "export", "seed", "seeds"})
+        parts = {"method", "train", "augment", "export", "seed", "seeds"}
+        settings = self.config.model_dump(mode="json", include=parts)
         method_file = self.method.path if self.method else None
         return step_key(kind, settings, inputs=present, data=self.data, method_file=method_file)
 
@@ -189,7 +190,8 @@ def _resolve_step(
         named = {role: name for role in ("teacher", "student") if (name := getattr(step, role))}
         links = {role: name for role, name in named.items() if name == INPUT or name in folders}
         others = {role: model_of(name) for role, name in named.items()}
-        settings = CompressConfig(**shared, seeds=seeds, data=data, train=train, method=step.method, **others)
+        own = {"method": step.method, "augment": step.augment}
+        settings = CompressConfig(**shared, seeds=seeds, data=data, train=train, **own, **others)
     return PlannedStep(step.name, step.kind, place, settings, data, source, method, links)
 
 

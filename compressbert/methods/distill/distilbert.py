@@ -36,7 +36,7 @@ from torch import Tensor
 
 from compressbert.config.schema import Positive
 from compressbert.data.batches import Batch
-from compressbert.data.encode import Encoded
+from compressbert.data.encode import Encoded, token_counts
 from compressbert.data.masking import smoothed_weights
 from compressbert.errors import ConfigError
 from compressbert.methods.base import MethodConfig, Run, labels_of, trainable_copy
@@ -61,7 +61,6 @@ SURVEY = {
 
 TRAIN_DEFAULTS = {"epochs": 3.0, "batch_size": 32, "learning_rate": 1e-4}
 
-COUNTED_AT_ONCE = 1 << 22  # token ids, so that a corpus is never in memory
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -99,6 +98,10 @@ class Config(MethodConfig):
         if not (self.alpha_soft or self.alpha_hard or self.alpha_cos):
             raise ValueError("alpha_soft, alpha_hard and alpha_cos are all 0, so nothing would be learned")
         return self
+
+    def reads_labels(self) -> bool:
+        """Where they have weight."""
+        return self.alpha_hard > 0
 
 
 def distillation_loss(
@@ -153,11 +156,7 @@ def favour_rare_words(encoded: Encoded, exponent: float) -> Encoded:
     """Return masked-lm rows that draw their masks with chance ∝ frequency^-exponent; others as they are."""
     if encoded.masking is None or exponent == 0:
         return encoded
-    vocabulary = encoded.masking.vocabulary
-    counts = torch.zeros(vocabulary, dtype=torch.int64)
-    for start in range(0, len(encoded.ids), COUNTED_AT_ONCE):
-        ids = torch.from_numpy(encoded.ids[start : start + COUNTED_AT_ONCE].astype("int64"))
-        counts += torch.bincount(ids, minlength=vocabulary)
+    counts = torch.from_numpy(token_counts(encoded, encoded.masking.vocabulary))
     weights = smoothed_weights(counts, encoded.masking.special_ids, exponent)
     return replace(encoded, masking=replace(encoded.masking, weights=weights))
 

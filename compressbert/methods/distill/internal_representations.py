@@ -74,6 +74,10 @@ class Config(MethodConfig):
     temperature: Annotated[float, Field(gt=0)] = Field(2.0, description="T of the soft targets.")
     alpha_hard: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the task's own loss.")
 
+    def reads_labels(self) -> bool:
+        """Where they have weight."""
+        return self.alpha_hard > 0
+
 
 def layer_losses(
     student: Inside, teacher: Inside, mask: Tensor, pairs: Iterable[tuple[int, int]]

@@ -81,6 +81,10 @@ class Config(StudentConfig):
         5e-5, description="Learning rate of those epochs."
     )
 
+    def reads_labels(self) -> bool:
+        """Where they have weight."""
+        return self.task_epochs > 0
+
 
 def relation_loss(
     student: Inside, teacher: Inside, mask: Tensor, *, layer: int, version: str, heads: int

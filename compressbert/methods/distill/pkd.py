@@ -67,6 +67,10 @@ class Config(MethodConfig):
     alpha: Fraction = Field(0.7, description="Share of the soft targets; the labels have the rest.")
     beta: Annotated[float, Field(ge=0)] = Field(0.65, description="Weight of the states' directions.")
 
+    def reads_labels(self) -> bool:
+        """Where they have weight."""
+        return self.alpha < 1
+
 
 def watched_layers(teacher_layers: int, student_layers: int, patience: Patience) -> tuple[int, ...]:
     """Return the teacher's layers, from 0, that the student's layers but its last one look at.

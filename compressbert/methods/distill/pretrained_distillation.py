@@ -49,6 +49,10 @@ class Config(StudentConfig):
         1.0, description="Passes over the labels afterwards; 0 for none."
     )
 
+    def reads_labels(self) -> bool:
+        """Where they have weight."""
+        return self.finetune_epochs > 0
+
 
 def compress(model: Model, config: Config, run: Run) -> Model:
     """Return a student of ``model`` (the teacher, unless the run has another one).

@@ -73,6 +73,10 @@ class Config(StudentConfig):
         0.0, description="Weight of the labels in the prediction stage; the authors found no gain."
     )
 
+    def reads_labels(self) -> bool:
+        """Where they have weight."""
+        return self.alpha_hard > 0
+
 
 def leading_identity(width: int, teacher_width: int) -> nn.Linear:
     """Return a map of states (…, width) to (…, teacher_width) that copies features and leaves the rest 0."""

@@ -16,6 +16,7 @@ from compressbert.methods.registry import MethodInfo, find_method, load_method
 from compressbert.model.checkpoint import load
 from compressbert.model.handle import Model
 from compressbert.pipeline.keys import model_fingerprint, step_key
+from compressbert.pipeline.steps.augmentation import check_augment, with_new_texts
 from compressbert.pipeline.steps.inputs import Inputs, SplitName, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, finish_model, output_folder
 from compressbert.pipeline.steps.seeds import need_validation, other_seeds
@@ -32,7 +33,7 @@ def train_settings(info: MethodInfo, given: dict[str, Any]) -> TrainConfig:
 def compress_key(kind: str, config: CompressConfig, *, parent: str) -> str:
     """Return the key of a compress step; ``parent`` is the fingerprint of its model. Imports no torch-heavy method."""
     info = find_method(config.method.name, kind)
-    settings = config.model_dump(mode="json", include={"method", "train", "seed", "seeds"})
+    settings = config.model_dump(mode="json", include={"method", "train", "augment", "seed", "seeds"})
     others = config.others.items()
     inputs = [parent, *(f"{role}:{model_fingerprint(model.path, model.revision)}" for role, model in others)]
     return step_key("compress", settings, inputs=inputs, data=config.data, method_file=info.path)
@@ -56,6 +57,7 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
     info = find_method(config.method.name, kind)
     module = load_method(info)
     settings: MethodConfig = parse_method(config.method, module.Config)
+    check_augment(config, settings)
     parent = model_fingerprint(config.model.path, config.model.revision)
     key = compress_key(kind, config, parent=parent)
     with step_folder(target, overwrite=overwrite, key=key) as step:
@@ -114,7 +116,10 @@ def _load(source: ModelSource, inputs: Inputs | None) -> Model:
 
 
 def _run(config: CompressConfig, info: MethodInfo, model: Model, inputs: Inputs | None, work: Path) -> Run:
-    return Run(
+    rows = len(inputs.splits["train"].rows) if inputs is not None and "train" in inputs.splits else 0
+    if inputs is not None and rows:
+        inputs = with_new_texts(inputs, config, model.tokenizer)
+    run = Run(
         task=inputs.task if inputs is not None else None,
         train=inputs.encoded("train", model.tokenizer) if inputs is not None else None,
         validation=inputs.encoded("validation", model.tokenizer) if inputs is not None else None,
@@ -125,6 +130,9 @@ def _run(config: CompressConfig, info: MethodInfo, model: Model, inputs: Inputs 
         seed=config.seed,
         work=work,
     )
+    if config.augment is not None and run.train is not None:
+        run.note(f"{len(run.train):,} texts are made of {rows:,} by augmentation ({config.augment.kind}).")
+    return run
 
 
 def _resolved(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> dict[str, Any]:
