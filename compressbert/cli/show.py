@@ -68,6 +68,9 @@ def _add_model(rows: Table, model: ModelFacts) -> None:
     rows.add_row("size", f"{model.bytes_on_disk / 1e6:.1f} MB" + (f" ({parts})" if parts else ""))
     zeros = model.parameters - model.nonzero_parameters
     rows.add_row("parameters", f"{model.parameters:,}" + (f" ({zeros:,} of them zero)" if zeros else ""))
+    if not model.layers:  # no transformer
+        rows.add_row("width", f"{model.hidden}")
+        return
     rows.add_row("layers", f"{model.layers}, width {model.hidden}")
     rows.add_row("heads", _per_layer(model.heads_per_layer))
     rows.add_row("FFN neurons", _per_layer(model.ffn_per_layer))

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from compressbert.errors import CompressbertError
 from compressbert.export import environments
 from compressbert.export.probes import Inputs
-from compressbert.model import checkpoint, remote_code
+from compressbert.model import architectures, checkpoint, remote_code
 
 Array = NDArray[np.float32]
 Text = tuple[str, ...]  # one text, or two of a pair
@@ -248,8 +248,9 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _optimum(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
-    command = _python("optimum_script.py", "optimum.onnxruntime", "optimum")
     home = home_of(file)
+    _require_stock(home)
+    command = _python("optimum_script.py", "optimum.onnxruntime", "optimum")
     inside = file.relative_to(home).as_posix()
     return _ask(command, home, batches, texts, f"ORTModel{_kind_of(home)}", inside)
 
@@ -260,13 +261,14 @@ _JS_DTYPES = {"model.onnx": "fp32", "model_quantized.onnx": "q8"}  # the file na
 def _transformers_js(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
     if file.parent.name != "onnx" or file.name not in _JS_DTYPES:
         raise Unfit("transformers.js reads onnx/model.onnx (fp32) and onnx/model_quantized.onnx (q8)")
+    home = home_of(file)
+    _require_stock(home)
     folder = environments.find("transformers.js")
     if folder is None:
         raise Absent(f"not installed; {environments.how_to_get('transformers.js')}")
     node = shutil.which("node")
     if node is None:
         raise Absent("node is not on PATH; install Node.js 20")
-    home = home_of(file)
     name = f"AutoModel{_kind_of(home).replace('ForFeatureExtraction', '')}"
     command = [node, str(SCRIPTS / "transformers_js_script.mjs")]
     return _ask(command, home, batches, texts, name, _JS_DTYPES[file.name], str(folder))
@@ -296,6 +298,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise Failed(f"config.json is not JSON: {error}") from error
     return config
+
+
+def _require_stock(home: Path) -> None:
+    """These loaders ask transformers, or a port of it, what the config means."""
+    model_type = str(read_config(home).get("model_type"))
+    if architectures.is_own(model_type):
+        raise Unfit(f"transformers has no {model_type}; open the file with onnxruntime")
 
 
 def _first_line(error: Any) -> str:

@@ -71,7 +71,7 @@ def verify(folder: Path) -> list[LoaderCheck]:
 
 
 def _model_folder(folder: Path) -> list[LoaderCheck]:
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+    if not (folder / "config.json").is_file() or not list(folder.glob("model*.safetensors")):
         return []
     return _compare(loaders.MODEL_FOLDER, folder, folder, "", int8=False)
 

@@ -143,7 +143,11 @@ def _settings_of(tree: ast.Module, name: str) -> tuple[str, ...]:
         for setting in _settings_of(ast.parse(file.read_text(encoding="utf-8")), base.id)
     ]
     own = [
-        item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+        item
+        for item in node.body
+        if isinstance(item, ast.AnnAssign)
+        and isinstance(item.target, ast.Name)
+        and not ast.unparse(item.annotation).startswith("ClassVar")
     ]
     return tuple(
         dict.fromkeys([*inherited, *(item.target.id for item in own if isinstance(item.target, ast.Name))])

@@ -20,7 +20,7 @@ from compressbert.report.card_metadata import front_matter
 from compressbert.report.markdown import escape, fenced, table
 from compressbert.results.hashing import CARD_NAME
 from compressbert.results.measured import cell_name
-from compressbert.results.record import LineageStep, StepResult
+from compressbert.results.record import LineageStep, ModelFacts, StepResult
 from compressbert.results.store import write_text_atomic
 
 SIGNATURE = "<!-- Written by compressbert, which may write it again; without this line it stays as it is. -->"
@@ -63,7 +63,8 @@ def _what(card: Card, form: Form) -> str:
     model = card.result.model
     parts = [escape(form.architecture or "An encoder")]
     if model is not None:
-        parts.append(f"{model.layers} layers, {figures.millions(model.parameters)} M parameters")
+        parts += [f"{model.layers} layers"] if model.layers else []
+        parts.append(f"{figures.millions(model.parameters)} M parameters")
         parts.append(f"{figures.megabytes(model.bytes_on_disk)} MB")
     form_text = {"transformers": "", "onnx": "as ONNX, ", "openvino": "as OpenVINO IR, "}[form.library]
     number = "int8 weights" if form.is_int8 else "floating-point weights"
@@ -179,13 +180,21 @@ def _size(result: StepResult) -> str:
     rows = [
         ["weights on disk", f"{figures.megabytes(model.bytes_on_disk)} MB ({sizes})"],
         ["parameters", f"{model.parameters:,} ({model.nonzero_parameters:,} not zero)"],
-        ["parameters of the layers", f"{model.encoder_parameters:,}"],
-        ["heads per layer", _list(model.heads_per_layer)],
-        ["FFN neurons per layer", _list(model.ffn_per_layer)],
+        ["parameters of the encoder", f"{model.encoder_parameters:,}"],
+        *_layers(model),
         ["hidden", f"{model.hidden:,}"],
         ["multiply-accumulates per token", f"{model.macs_per_token:,}"],
     ]
     return table(["", ""], rows, textual=[True, True])
+
+
+def _layers(model: ModelFacts) -> list[list[str]]:
+    if not model.layers:
+        return []  # no transformer
+    return [
+        ["heads per layer", _list(model.heads_per_layer)],
+        ["FFN neurons per layer", _list(model.ffn_per_layer)],
+    ]
 
 
 def _list(values: tuple[int, ...]) -> str:

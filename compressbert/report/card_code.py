@@ -31,7 +31,7 @@ def _transformers_lines(card: Card, form: Form) -> list[str]:
         f"from transformers import {', '.join(sorted((auto, 'AutoTokenizer')))}",
         "",
         "@folder",
-        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        f"tokenizer = AutoTokenizer.from_pretrained(folder{trust})",
         f"model = {auto}.from_pretrained(folder{trust}).eval()",
         f"inputs = {_call(card, 'pt', form)}",
         "with torch.no_grad():",

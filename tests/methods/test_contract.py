@@ -38,6 +38,7 @@ every_method = pytest.mark.parametrize("info", METHODS, ids=NAMES)
 # Settings with which a method gives the logits it was given. A distilled student always trains, so it
 # has none: test_distilbert shows that a student equal to its teacher has nothing to learn from it.
 NO_OP: dict[str, dict[str, Any] | None] = {
+    "bilstm_soft": None,
     "compact": None,
     "distilbert": None,
     "internal_representations": None,
@@ -46,6 +47,7 @@ NO_OP: dict[str, dict[str, Any] | None] = {
     "mobilebert": None,
     "pkd": None,
     "pretrained_distillation": None,
+    "static_embedding": None,
     "tinybert": None,
     "waldorf": None,
     "michel": {"keep": 1.0, "retune_epochs": 0},
@@ -64,6 +66,7 @@ HEADS = {
 }
 # Settings that make a method train, where its defaults do not.
 TRAINING: dict[str, dict[str, Any] | None] = {
+    "bilstm_soft": {},
     "compact": {},
     "distilbert": {},
     "internal_representations": {},
@@ -72,6 +75,7 @@ TRAINING: dict[str, dict[str, Any] | None] = {
     "mobilebert": {},
     "pkd": {},
     "pretrained_distillation": {},
+    "static_embedding": {},
     "tinybert": {},
     "waldorf": {},
     "michel": {"retune_epochs": 1},
@@ -81,8 +85,12 @@ TRAINING: dict[str, dict[str, Any] | None] = {
 }
 
 
+# Sizes with which a student is smaller than a tiny model, where it has the paper's by default.
+TINY: dict[str, dict[str, Any]] = {"bilstm_soft": {"hidden": 8, "head": 8, "multichannel": False}}
 # Kinds of task that a method's students cannot do, and says so.
 REFUSED_TASKS: dict[str, tuple[str, ...]] = {
+    "bilstm_soft": ("masked-lm", "token-classification", "question-answering", "sentence-embedding"),
+    "static_embedding": ("masked-lm", "token-classification", "question-answering"),
     "waldorf": ("masked-lm", "sentence-embedding"),
 }
 
@@ -106,7 +114,7 @@ def _apply(folder: Path, info: MethodInfo, *, family: str = "bert", **options: A
     source = toy_model(folder / "source", family)
     run = toy_run(folder, source, teacher=toy_model(folder / "source", family), **options)
     before = weights(source), weights(run.teacher)
-    model = module.compress(source, module.Config(), run)
+    model = module.compress(source, module.Config.model_validate(TINY.get(info.name, {})), run)
     save(model, folder / "saved")
     return Result(info, module, source, run, model, *before, folder)
 

@@ -123,7 +123,7 @@ def _portability(
 
 def _facts(model: Model, file: Path) -> ModelFacts | None:
     """Return the model's counts with the bytes of the file; None for an architecture whose parts are not known."""
-    if not is_known(model.network.config.model_type):
+    if not (model.is_own or is_known(model.network.config.model_type)):
         return None
     size = onnx_facts(file) if file.suffix == ".onnx" else openvino_facts(file)
     return facts(model).model_copy(

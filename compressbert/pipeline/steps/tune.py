@@ -42,9 +42,10 @@ def choose_form(
     """
     if not settings.tune:
         return Form(), None
-    if settings.format != "onnx" or not settings.optimize or not is_direct(model):
+    if settings.format != "onnx" or not settings.optimize or not is_direct(model) or model.is_own:
         raise ConfigError(
-            "export.tune chooses among ONNX graphs that are written directly from the weights, with optimize: true.",
+            "export.tune chooses among ONNX graphs of transformers, written directly from the weights, with "
+            "optimize: true.",
             hint="Leave export.tune out.",
         )
     forms = candidates()
