@@ -50,11 +50,11 @@ def soft_target_training(
         alpha_hard: Weight of the task's own loss; labels are read only if it has some.
         distance: Of the outputs, (B, C) each, in place of ``soft``.
     """
-    task, teacher = run.required_task, teacher_signals(run, hidden=False)
+    task, teacher = run.required_task, teacher_signals(run, hidden=False) if alpha_soft else None
 
     def loss(student: Model, batch: Batch) -> dict[str, Tensor]:
         logits, parts = student(**batch.inputs).logits, {}
-        if alpha_soft:
+        if teacher is not None:
             taught = teacher(batch).logits
             apart = distance(logits, taught) if distance else soft_loss(task.kind, soft, logits, taught, 1.0)
             parts["soft"] = alpha_soft * apart
