@@ -94,8 +94,9 @@ class TrainingBatches(Sequence[Batch]):
     blocks of that many consecutive rows, in shuffled block order, so that the order itself stays small in
     memory.
 
-    With several processes, the batches of one step are neighbours in length; where the last step has too few,
-    the first batches of its block serve again.
+    With several processes, the batches of one step are together the batch that one process would read with
+    ``world`` times the batch size. Where a step has too few for all processes, its first one stands in, and
+    `stands_in` says so.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class TrainingBatches(Sequence[Batch]):
         self._blocks = self._random(0).permutation(blocks)
         steps = [-(-self._rows_of(block) // step) for block in self._blocks]
         self._ends = np.cumsum(steps)  # (blocks,) steps up to and including each block, in visiting order
-        self._current: tuple[int, list[NDArray[np.int64]]] | None = None
+        self._current: tuple[int, list[list[NDArray[np.int64]]]] | None = None
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -149,12 +150,22 @@ class TrainingBatches(Sequence[Batch]):
 
     def rows(self, number: int) -> NDArray[np.int64]:
         """Row numbers of batch ``number``."""
+        return self._step(number)[0 if self.stands_in(number) else self._rank]
+
+    def stands_in(self, number: int) -> bool:
+        """Whether batch ``number`` is another process's, because the step has none left for this one."""
+        return self._rank >= len(self._step(number))
+
+    def examples_of(self, number: int) -> int:
+        """How many examples all processes together read in step ``number``."""
+        return sum(map(len, self._step(number)))
+
+    def _step(self, number: int) -> list[NDArray[np.int64]]:
+        """The batches of all processes in step ``number``."""
         visit = int(np.searchsorted(self._ends, number, side="right"))
         if self._current is None or self._current[0] != visit:
             self._current = (visit, self._order(int(self._blocks[visit])))
-        step = number - (int(self._ends[visit - 1]) if visit else 0)
-        batches = self._current[1]
-        return batches[(step * self._world + self._rank) % len(batches)]
+        return self._current[1][number - (int(self._ends[visit - 1]) if visit else 0)]
 
     def _random(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, self._epoch, *purpose])
@@ -162,8 +173,8 @@ class TrainingBatches(Sequence[Batch]):
     def _rows_of(self, block: int) -> int:
         return min(self._block_rows, len(self._encoded) - block * self._block_rows)
 
-    def _order(self, block: int) -> list[NDArray[np.int64]]:
-        """The batches of one block, in the order they are visited."""
+    def _order(self, block: int) -> list[list[NDArray[np.int64]]]:
+        """The batches of one block, step by step in the order they are visited."""
         random = self._random(1, block)
         first, count = block * self._block_rows, self._rows_of(block)
         group = self._encoded.group
@@ -177,18 +188,8 @@ class TrainingBatches(Sequence[Batch]):
         batches = [
             shuffled[start : start + self._batch_size] + first for start in range(0, count, self._batch_size)
         ]
-        return _shuffled_steps(batches, self._world, random)
-
-
-def _shuffled_steps(
-    batches: list[NDArray[np.int64]], world: int, random: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """Shuffle groups of ``world`` neighbours; an incomplete group stays last, where wrapping around fills
-    it.
-    """
-    whole = len(batches) // world
-    order = random.permutation(whole)
-    return [batches[group * world + k] for group in order for k in range(world)] + batches[whole * world :]
+        starts = range(0, len(batches), self._world)
+        return [batches[starts[at] : starts[at] + self._world] for at in random.permutation(len(starts))]
 
 
 def training_batches(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from compressbert.config.schema import TaskKind
+from compressbert.nn.means import mean, mean_over
 
 
 def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -26,9 +27,8 @@ def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) 
     """
     log_student = functional.log_softmax(student.float() / temperature, dim=-1)
     log_teacher = functional.log_softmax(teacher.detach().float() / temperature, dim=-1)
-    return (
-        functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
-    )
+    total = functional.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+    return mean_over(total, len(student)) * temperature**2
 
 
 def soft_binary_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -44,9 +44,9 @@ def soft_binary_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0)
     """
     student, teacher = student.float() / temperature, teacher.detach().float() / temperature
     targets = torch.sigmoid(teacher)
-    loss = functional.binary_cross_entropy_with_logits(student, targets)
-    entropy = functional.binary_cross_entropy_with_logits(teacher, targets)
-    return (loss - entropy) * temperature**2
+    loss = functional.binary_cross_entropy_with_logits(student, targets, reduction="none")
+    entropy = functional.binary_cross_entropy_with_logits(teacher, targets, reduction="none")
+    return mean(loss - entropy) * temperature**2
 
 
 def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -54,13 +54,13 @@ def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
 
     Not shift invariant: it suits a student whose head comes from its teacher.
     """
-    return (student.float() - teacher.detach().float()).square().sum(-1).mean()
+    return mean((student.float() - teacher.detach().float()).square().sum(-1))
 
 
 def hidden_cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """1 − cosine of two sets of vectors, averaged over rows. Both (N, H)."""
     similarity = functional.cosine_similarity(student.float(), teacher.detach().float(), dim=-1)  # (N,)
-    return (1.0 - similarity).mean()
+    return mean(1.0 - similarity)
 
 
 def soft_target_loss(kind: TaskKind, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from compressbert.nn.means import mean, mean_over
+
 
 def patient_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Σ over layers of ‖s/‖s‖ − t/‖t‖‖², mean over examples (Sun et al., arXiv 1908.09355, equation 7).
@@ -22,7 +24,7 @@ def patient_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """
     ours = functional.normalize(student.float(), dim=-1)
     theirs = functional.normalize(teacher.detach().float(), dim=-1)
-    return (ours - theirs).square().sum(dim=(1, 2)).mean()
+    return mean((ours - theirs).square().sum(dim=(1, 2)))
 
 
 def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -34,7 +36,7 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         mask: (B, S), 1 for real tokens.
     """
     real = mask.bool()
-    return functional.mse_loss(student.float()[real], teacher.detach().float()[real])
+    return mean((student.float()[real] - teacher.detach().float()[real]).square())
 
 
 def feature_map_losses(student: Tensor, teacher: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -71,7 +73,7 @@ def score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     pairs = _pairs(mask)  # (B, 1, S, S)
     heads = student.shape[1]
     error = (student.float() - teacher.detach().float()).square().masked_fill(~pairs, 0.0)
-    return error.sum() / (pairs.sum() * heads)
+    return mean_over(error.sum(), pairs.sum() * heads)
 
 
 def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     log_teacher = _log_attention(teacher.detach().float(), mask)
     terms = log_teacher.exp() * (log_teacher - log_student)  # (B, A, S, S), 0 in columns of padding
     total = terms.masked_fill(~pairs, 0.0).sum()
-    return total / (mask.sum() * student.shape[1])
+    return mean_over(total, mask.sum() * student.shape[1])
 
 
 def relations(vectors: Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compressbert.config.extras import require_tracking
 from compressbert.config.schema import CompressConfig, FinetuneConfig, PipelineConfig
-from compressbert.errors import WorkError
+from compressbert.errors import ConfigError, WorkError
 from compressbert.pipeline.gates import exit_code
 from compressbert.pipeline.keys import model_fingerprint
 from compressbert.pipeline.measurements import PLACE, report_of
@@ -65,6 +66,11 @@ def run(
         InputError: A model or data is missing or unusable.
         WorkError: A step failed.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "a pipeline runs in one process: what it measures would be disturbed by the others",
+            hint="Launch the steps that train one by one: torchrun … -m compressbert distill CONFIG.yaml.",
+        )
     require_tracking(config.tracking)
     planned = plan(config, force=force, from_step=from_step, only=only)
     check_running(planned)

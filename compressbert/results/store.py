@@ -32,6 +32,7 @@ __all__ = [
     "hash_files",
     "read_result",
     "step_folder",
+    "work_folder",
     "write_json_atomic",
 ]
 
@@ -51,6 +52,12 @@ def step_folder(target: Path, *, overwrite: bool = False, key: str = "") -> Step
             made, or is being written by another process.
     """
     return StepFolder(Path(target), overwrite=overwrite, key=key)
+
+
+def work_folder(target: Path) -> Path:
+    """Where a step that targets ``target`` keeps its work: `StepFolder.work`, for processes that do not own it."""
+    place = Path(os.path.realpath(target))
+    return place.parent / f".{place.name}.partial" / "work"
 
 
 def check_target(target: Path, *, overwrite: bool = False, shown: Path | None = None) -> None:
@@ -82,10 +89,9 @@ class StepFolder:
     def __init__(self, target: Path, *, overwrite: bool, key: str) -> None:
         self.target = Path(os.path.realpath(target))
         self.shown = target
-        partial = self.target.parent / f".{self.target.name}.partial"
-        self._partial = partial
+        self.work = work_folder(target)
+        partial = self._partial = self.work.parent
         self.folder = partial / "folder"
-        self.work = partial / "work"
         self._old = partial / "old"  # the folder that is being replaced
         self._overwrite = overwrite
         self._key = key

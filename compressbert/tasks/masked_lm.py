@@ -15,6 +15,7 @@ from compressbert.data.batches import Batch
 from compressbert.data.encode import Encoded
 from compressbert.errors import InputError
 from compressbert.model.checkpoint import TaskSpec
+from compressbert.nn.means import mean_over
 from compressbert.tasks.metrics import NOT_SCORED, Array, Floats, Metric, ratio
 from compressbert.tasks.predictions import Collector, Predictions
 
@@ -65,7 +66,7 @@ class MaskedLM:
         """
         scored = labels != NOT_SCORED
         total = F.cross_entropy(logits[scored].float(), labels[scored], reduction="sum")
-        return total / scored.sum().clamp(min=1)
+        return mean_over(total, scored.sum())
 
     def signals(self, logits: Tensor, batch: Batch) -> Tensor:
         """(tokens, V): the logits of every token that is not padding."""

@@ -17,6 +17,7 @@ from compressbert.data.batches import Batch
 from compressbert.data.encode import Encoded
 from compressbert.errors import InputError
 from compressbert.model.checkpoint import TaskSpec
+from compressbert.nn.means import mean
 from compressbert.tasks import spans as s
 from compressbert.tasks.metrics import Metric
 from compressbert.tasks.predictions import Collector, Predictions
@@ -54,9 +55,8 @@ class QuestionAnswering:
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the tokens, mean of start and end and over windows."""
         scores = logits.float()
-        return (
-            F.cross_entropy(scores[..., 0], labels[:, 0]) + F.cross_entropy(scores[..., 1], labels[:, 1])
-        ) / 2
+        ends = [F.cross_entropy(scores[..., i], labels[:, i], reduction="none") for i in (0, 1)]
+        return mean(torch.stack(ends))
 
     def signals(self, logits: Tensor, batch: Batch) -> Tensor:
         """(2B, S): the starts of every window, then the ends, each a distribution over its real tokens."""

@@ -14,6 +14,7 @@ from compressbert.data.batches import Batch
 from compressbert.data.encode import Encoded
 from compressbert.errors import InputError
 from compressbert.model.checkpoint import TaskSpec
+from compressbert.nn.means import mean
 from compressbert.tasks import metrics as m
 from compressbert.tasks.metrics import Metric
 from compressbert.tasks.predictions import Collector, Predictions, Rows, Scores, labels_of
@@ -54,7 +55,7 @@ class SentenceEmbedding:
                 hint="Set data.embedding.scale to the score of two texts that mean the same, such as 5.",
             )
         first, second = logits.float().chunk(2)
-        return F.mse_loss(F.cosine_similarity(first, second, dim=-1), targets)
+        return mean((F.cosine_similarity(first, second, dim=-1) - targets).square())
 
     def signals(self, logits: Tensor, _: Batch) -> Tensor:
         """(B, H): the vectors themselves."""

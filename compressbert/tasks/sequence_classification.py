@@ -14,6 +14,7 @@ from compressbert.config.schema import TaskKind
 from compressbert.data.batches import Batch
 from compressbert.data.encode import Encoded
 from compressbert.model.checkpoint import TaskSpec
+from compressbert.nn.means import mean
 from compressbert.tasks import metrics as m
 from compressbert.tasks.metrics import Metric
 from compressbert.tasks.predictions import Collector, Rows
@@ -60,7 +61,7 @@ class SequenceClassification(_OneRow):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over examples."""
-        return F.cross_entropy(logits.float(), labels)
+        return mean(F.cross_entropy(logits.float(), labels, reduction="none"))
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Regression(_OneRow):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean squared error over examples."""
-        return F.mse_loss(logits.float().squeeze(-1), labels.float())
+        return mean((logits.float().squeeze(-1) - labels.float()).square())
 
 
 @dataclass(frozen=True)
@@ -104,4 +105,4 @@ class MultiLabel(_OneRow):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy, mean over examples and classes."""
-        return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+        return mean(F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none"))

@@ -16,6 +16,7 @@ from compressbert.data.batches import Batch
 from compressbert.data.encode import Encoded
 from compressbert.errors import InputError
 from compressbert.model.checkpoint import TaskSpec
+from compressbert.nn.means import mean_over
 from compressbert.tasks import entities as e
 from compressbert.tasks.metrics import NOT_SCORED, Metric
 from compressbert.tasks.predictions import Collector, Predictions
@@ -61,7 +62,7 @@ class TokenClassification:
         """Cross-entropy, mean over the words of the batch."""
         scored = labels != NOT_SCORED
         total = F.cross_entropy(logits[scored].float(), labels[scored], reduction="sum")
-        return total / scored.sum().clamp(min=1)
+        return mean_over(total, scored.sum())
 
     def signals(self, logits: Tensor, batch: Batch) -> Tensor:
         """(words, C): the logits at the first pieces of words.

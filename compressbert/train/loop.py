@@ -98,7 +98,7 @@ def fit(
     return FitResult(
         steps=run.state.step,
         seconds=run.state.seconds,
-        examples_per_second=run.state.examples * run.processes / run.state.seconds,
+        examples_per_second=run.state.examples / run.state.seconds,
         log=tuple(run.state.log),
         epochs=tuple(run.state.epochs),
         kept_step=run.kept_step,

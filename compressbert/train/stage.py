@@ -19,6 +19,7 @@ from compressbert.config.schema import TrainConfig
 from compressbert.data.batches import Batch, TrainingBatches, training_batches
 from compressbert.data.encode import Encoded
 from compressbert.model.handle import Model
+from compressbert.nn.means import together
 from compressbert.tasks.base import Task
 from compressbert.train.attention import attention_in_float32
 from compressbert.train.checkpoint import Progress, StageFolder, fingerprint, tensors_of
@@ -43,17 +44,20 @@ Loss = Callable[[Model, Batch], dict[str, Tensor]]
 class _Trainee(nn.Module):
     """All that is trained, its forward pass the loss: one wrapper then synchronises all gradients."""
 
-    def __init__(self, model: Model, extra_modules: Mapping[str, nn.Module], loss: Loss, bf16: bool) -> None:
+    def __init__(
+        self, model: Model, extra_modules: Mapping[str, nn.Module], loss: Loss, *, bf16: bool, alone: bool
+    ) -> None:
         super().__init__()
         self.bf16 = bf16
+        self.alone = alone
         self.network = model.network
         self.extra = nn.ModuleDict(extra_modules)
         self._model = model
         self._loss = loss
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, weight: float) -> dict[str, Tensor]:
         # Innermost, so that it holds whatever precision accelerate was launched with.
-        with autocast(self.network.device, self.bf16):
+        with autocast(self.network.device, self.bf16), together(not self.alone, weight=weight):
             return self._loss(self._model, batch)
 
 
@@ -73,7 +77,8 @@ class Stage:
         self.device: torch.device = self.accelerator.device
         self.process: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
-        self.trainee = _Trainee(model, extra_modules, loss, use_bf16(settings.precision, self.device))
+        bf16 = use_bf16(settings.precision, self.device)
+        self.trainee = _Trainee(model, extra_modules, loss, bf16=bf16, alone=self.processes == 1)
         alone_on_cpu = self.device.type == "cpu" and self.processes == 1  # an exchange wants dense gradients
         self.touched = TouchedRows(self.trainee, enabled=alone_on_cpu)
         self.epoch, self.batches = 0, self._batches(0)
@@ -144,21 +149,23 @@ class Stage:
         torch.manual_seed(derived_seed(self.seed, self.name, self.state.step, self.process))
 
     def step(self) -> int:
-        """One optimizer step; returns the number of examples it read."""
+        """One optimizer step; returns the number of examples that all processes read in it."""
         step, accumulation = self.state.step, self.plan.accumulation
         rate = learning_rate_at(step, self.plan.total, self.settings)
         set_learning_rate(self.optimizer, rate)
         parts: dict[str, Tensor] = {}
         examples = 0
         for i, (epoch, index) in enumerate(self.plan.batches(step)):
-            batch = self._batch(epoch, index)
-            examples += len(batch.examples)
+            batch, weight = self._batch(epoch, index)
+            examples += self.batches.examples_of(index)
             with _gradients_stay_here(self.accelerator, self.wrapped, i < accumulation - 1):
-                now: dict[str, Tensor] = self.wrapped(batch)
+                now: dict[str, Tensor] = self.wrapped(batch, weight)
                 loss = torch.stack([part.float() for part in now.values()]).sum() / accumulation
                 torch.autograd.backward(loss)
             for name, part in now.items():
                 parts[name] = parts.get(name, torch.zeros_like(part)) + part.detach() / accumulation
+        if self.processes > 1:
+            parts = self.accelerator.reduce(parts, reduction="mean")
         norm = clip_gradients(self.touched.gradients(self.trainable), self.settings.max_grad_norm)
         self.losses.add(step + 1, parts, norm, rate)
         self.touched.spread()
@@ -234,10 +241,11 @@ class Stage:
             world=self.processes,
         )
 
-    def _batch(self, epoch: int, index: int) -> Batch:
+    def _batch(self, epoch: int, index: int) -> tuple[Batch, float]:
+        """A batch and what it counts for: 0 where it is another process's."""
         if epoch != self.epoch:
             self.epoch, self.batches = epoch, self._batches(epoch)
-        return self.batches[index].to(self.device)
+        return self.batches[index].to(self.device), 0.0 if self.batches.stands_in(index) else 1.0
 
 
 def _rate_in_network(rate_of: Callable[[str], float], name: str) -> float:

@@ -20,9 +20,9 @@ from compressbert.pipeline.steps.augmentation import check_augment, with_new_tex
 from compressbert.pipeline.steps.inputs import Inputs, SplitName, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, finish_model, output_folder
 from compressbert.pipeline.steps.seeds import need_validation, other_seeds
+from compressbert.pipeline.steps.together import shared_step
 from compressbert.progress import note
 from compressbert.results.record import StepResult
-from compressbert.results.store import step_folder
 
 
 def train_settings(info: MethodInfo, given: dict[str, Any]) -> TrainConfig:
@@ -60,7 +60,7 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
     check_augment(config, settings)
     parent = model_fingerprint(config.model.path, config.model.revision)
     key = compress_key(kind, config, parent=parent)
-    with step_folder(target, overwrite=overwrite, key=key) as step:
+    with shared_step(target, overwrite=overwrite, key=key) as step:
         inputs = _inputs(config, info, settings)
         model = _load(config.model, inputs)
 
@@ -80,7 +80,7 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
         outcome = Outcome(kind, config, config.model, parent, inputs, started, log=run.log, notes=run.notes)
         outcome.other_seeds = others
         outcome.resolved = _resolved(config, info, settings)
-        return finish_model(step, result, outcome)
+        return step.finish(lambda folder: finish_model(folder, result, outcome))
 
 
 def _draws(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> bool:

@@ -17,8 +17,8 @@ from compressbert.pipeline.keys import model_fingerprint, step_key
 from compressbert.pipeline.steps.inputs import Inputs, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, finish_model, output_folder
 from compressbert.pipeline.steps.seeds import need_validation, other_seeds
+from compressbert.pipeline.steps.together import shared_step
 from compressbert.results.record import StepResult
-from compressbert.results.store import step_folder
 from compressbert.train.loop import FitResult, fit
 
 
@@ -37,7 +37,7 @@ def finetune(config: FinetuneConfig, *, overwrite: bool = False) -> StepResult:
     source = model_fingerprint(config.model.path, config.model.revision)
     settings = config.model_dump(mode="json", include={"train", "seed", "seeds"})
     key = step_key("finetune", settings, inputs=[source], data=config.data)
-    with step_folder(target, overwrite=overwrite, key=key) as step:
+    with shared_step(target, overwrite=overwrite, key=key) as step:
         inputs = read_inputs(config.data, config.model, needs=("train",), also=("validation",), new_head=True)
         need_validation(config, inputs)
         model, fitted = _trained(config, inputs, config.seed, step.work)
@@ -46,7 +46,7 @@ def finetune(config: FinetuneConfig, *, overwrite: bool = False) -> StepResult:
         )
         outcome = Outcome("finetune", config, config.model, source, inputs, started, log=fitted.log)
         outcome.other_seeds = others
-        return finish_model(step, model, outcome)
+        return step.finish(lambda folder: finish_model(folder, model, outcome))
 
 
 def _trained(config: FinetuneConfig, inputs: Inputs, seed: int, work: Path) -> tuple[Model, FitResult]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from compressbert.config.schema import CompressConfig, FinetuneConfig
@@ -13,6 +14,7 @@ from compressbert.model.handle import Model
 from compressbert.pipeline.steps.inputs import Inputs
 from compressbert.pipeline.steps.outcome import score
 from compressbert.progress import note
+from compressbert.train.processes import by_the_first
 
 
 def need_validation(config: FinetuneConfig | CompressConfig, inputs: Inputs | None) -> None:
@@ -46,10 +48,13 @@ def other_seeds(
         if not predictions.is_file():
             note(f"seed {seed}")
             place = work / f"seed-{seed}"
-            model = make(seed, place)
-            model.network.cpu()
-            save(model, place / "model")
-            score(place / "model", inputs, predictions=predictions)
-            shutil.rmtree(place)
+            by_the_first(partial(_predict, make(seed, place), inputs, place, predictions))
         found[seed] = predictions
     return found
+
+
+def _predict(model: Model, inputs: Inputs | None, place: Path, predictions: Path) -> None:
+    model.network.cpu()
+    save(model, place / "model")
+    score(place / "model", inputs, predictions=predictions)
+    shutil.rmtree(place)
