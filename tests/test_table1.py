@@ -16,9 +16,10 @@ from compressbert.results.record import StepResult
 from compressbert.results.report import Report
 from scripts import table1
 from scripts.table1_page import END, gain_text, page_with, steps_of
-from scripts.table1_plan import Places, entries_of, tasks_of
+from scripts.table1_plan import DEFAULT_KIND, Places, entries_of, tasks_of
 from tests.tiny import save_tiny, toy_rows, write_rows
 
+CONFIGS = Path(__file__).parents[1] / "configs" / "table1"
 QUICK = {"rounds": 2, "cells": [[1, 8]], "sentences": 8, "warmup": 1}
 TASK = {
     "model": {"path": "encoder"},
@@ -209,3 +210,17 @@ def test_a_family_leaves_the_others_part_of_the_page() -> None:
     assert both.count(END) == 2
     assert page_with(both, [], ["x"], "distill").count("not in it: x") == 1
     assert page_with(both, [], [], "distill") == both
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_configs_train_a_student_and_its_control(file: Path) -> None:
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    steps = {own["name"]: own for step in document["steps"] for own in step.values()}
+    assert steps["student"]["method"]["name"] == file.stem
+    assert steps["control"]["from"] == "input"
+    kinds = {
+        yaml.safe_load(task.read_text(encoding="utf-8"))["data"].get("task", DEFAULT_KIND)
+        for task in (CONFIGS / "tasks").glob("*.yaml")
+    }
+    assert document["data"].get("task", DEFAULT_KIND) in kinds
+    assert document["report"]["title"]

@@ -56,9 +56,9 @@ def feature_map_losses(student: Tensor, teacher: Tensor, mask: Tensor) -> dict[s
     difference = functional.layer_norm(ours, width) - functional.layer_norm(theirs, width)
     spread = ours.var(-1, correction=0) - theirs.var(-1, correction=0)
     return {
-        "features": difference.square().mean(),
-        "mean": (ours.mean(-1) - theirs.mean(-1)).square().mean(),
-        "variance": spread.abs().mean(),
+        "features": mean(difference.square()),
+        "mean": mean((ours.mean(-1) - theirs.mean(-1)).square()),
+        "variance": mean(spread.abs()),
     }
 
 

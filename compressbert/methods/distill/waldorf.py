@@ -42,6 +42,7 @@ from compressbert.model.handle import Model
 from compressbert.model.inside import Inside, states_between
 from compressbert.model.short_student import build_short, short_layers
 from compressbert.nn.layer_maps import uniform_matches
+from compressbert.nn.means import mean
 from compressbert.train.loop import Loss
 
 NEEDS = ("data",)
@@ -115,7 +116,7 @@ class StateEncoder(nn.Module):
         codes = self(states, mask)
         back = self.decode(codes, short_mask(mask, self.stride), states.shape[1])
         real = mask.bool()
-        return functional.mse_loss(back.float()[real], _normalised(states)[real])
+        return mean((back.float()[real] - _normalised(states)[real]).square())
 
 
 def _each(encoders: nn.ModuleList) -> list[StateEncoder]:
@@ -201,7 +202,7 @@ def states_loss(
         with torch.no_grad():
             codes = encoder(hidden[layer + 1], mask)
         real = short_mask(mask, encoder.stride).bool()
-        errors.append(functional.mse_loss(_normalised(short[index + 1])[real], codes[real]))
+        errors.append(mean((_normalised(short[index + 1])[real] - codes[real]).square()))
     return torch.stack(errors).mean()
 
 
