@@ -220,9 +220,10 @@ def fill(
     model: str | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
+    page_only: bool = False,
     command: Command = in_a_process,
 ) -> int:
-    """Fill the table and write its page, or print the plan; returns the exit code.
+    """Fill the table and write its page, or only print the plan or write the page; returns the exit code.
 
     Raises:
         ConfigError: A name is not in the table, or a config is wrong.
@@ -238,6 +239,9 @@ def fill(
     def write() -> None:
         write_page(entries, without, page, family)
 
+    if page_only:
+        write()
+        return 0
     failed = run_all(wanted, command, write)
     write()
     print(f"{page}: {len(wanted) - failed} of {len(wanted)} rows")
@@ -271,6 +275,9 @@ def main(  # noqa: PLR0917 - typer's options are parameters
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and about what it costs.")
     ] = False,
+    page_only: Annotated[
+        bool, typer.Option("--page-only", help="Write the page from the rows that there are.")
+    ] = False,
 ) -> None:
     """Fill the survey's Table 1: every method of a family and its control, on real data."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -281,7 +288,7 @@ def main(  # noqa: PLR0917 - typer's options are parameters
         places = Places(configs, data.resolve(), (models or Path()).resolve(), out_dir.resolve())
         code = fill(
             places, page, family=family, only=only or (), task=task or (), rows=rows, model=model,
-            overrides=overrides or (), dry_run=dry_run,
+            overrides=overrides or (), dry_run=dry_run, page_only=page_only,
         )  # fmt: skip
     except CompressbertError as error:
         print(f"error: {error}", file=sys.stderr)

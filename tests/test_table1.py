@@ -125,6 +125,12 @@ def test_a_whole_table(places: Places, tmp_path: Path) -> None:
     assert command.done == []
     assert "| BERT6-PKD (`pkd`) | not run since it changed |" in page.read_text(encoding="utf-8")
 
+    text = page.read_text(encoding="utf-8")
+    page.unlink()
+    assert fill(page_only=True) == 0
+    assert page.read_text(encoding="utf-8") == text
+    assert command.done == []
+
     # The resolved pipeline is one that anybody can run.
     document = yaml.safe_load((places.runs / "toy" / "pkd" / "run.yaml").read_text(encoding="utf-8"))
     assert document["model"]["path"] == str(places.runs / "toy" / "teacher" / "model")
