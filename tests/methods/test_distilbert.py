@@ -143,6 +143,19 @@ def test_position_embeddings_are_frozen_on_raw_text_only(tmp_path: Path) -> None
         assert all(parameter.requires_grad for parameter in student.network.parameters())
 
 
+def test_frozen_words_stay_the_teachers_and_take_gradients_again_afterwards(tmp_path: Path) -> None:
+    model = toy_model(tmp_path)
+    student = compress(model, Config(freeze_words=True), toy_run(tmp_path, model, work="frozen"))
+    same = {
+        name.removeprefix("bert.embeddings.")
+        for name, tensor in weights(student).items()
+        if name.startswith("bert.embeddings.") and torch.equal(tensor, weights(model)[name])
+    }
+    assert "word_embeddings.weight" in same
+    assert "position_embeddings.weight" not in same
+    assert all(parameter.requires_grad for parameter in student.network.parameters())
+
+
 def test_rare_words_are_masked_more_often(tmp_path: Path) -> None:
     model = toy_model(tmp_path, head="masked-lm")
     encoded = toy_run(tmp_path, model, task="masked-lm").train

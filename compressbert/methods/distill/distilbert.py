@@ -88,6 +88,11 @@ class Config(MethodConfig):
         None,
         description="Dropout of the student in training. Unset: the model's own; 0 fits soft targets best.",
     )
+    freeze_words: bool = Field(
+        False,
+        description="Do not train word embeddings: words rare in the data stay where the teacher has them, and "
+        "steps are cheaper.",
+    )
     freeze_positions: bool | None = Field(
         None,
         description="Do not train position embeddings. Unset: true on raw text (the paper's), else false.",
@@ -162,14 +167,19 @@ def favour_rare_words(encoded: Encoded, exponent: float) -> Encoded:
 
 
 @contextmanager
-def frozen_positions(model: Model, active: bool) -> Iterator[None]:
-    """Keep the position embeddings out of training while the block runs."""
-    position = model.family.embeddings(model.network).position
-    position.requires_grad_(not active)
+def frozen_tables(model: Model, *, words: bool, positions: bool) -> Iterator[None]:
+    """Keep these embeddings out of training while the block runs."""
+    embeddings = model.family.embeddings(model.network)
+    tables = [
+        table for table, frozen in ((embeddings.word, words), (embeddings.position, positions)) if frozen
+    ]
+    for table in tables:
+        table.requires_grad_(False)
     try:
         yield
     finally:
-        position.requires_grad_(True)
+        for table in tables:
+            table.requires_grad_(True)
 
 
 def compress(model: Model, config: Config, run: Run) -> Model:
@@ -184,14 +194,15 @@ def compress(model: Model, config: Config, run: Run) -> Model:
     student = trainable_copy(model, "distilbert")
     keep_layers(student, layers)
     run.note(f"The student keeps layers {', '.join(map(str, layers))} of its teacher.")
-    freeze = config.freeze_positions
-    if freeze is None:
-        freeze = run.required_task.kind == "masked-lm"
+    positions = config.freeze_positions
+    if positions is None:
+        positions = run.required_task.kind == "masked-lm"
     check_same_spaces(run.required_teacher, student, hidden=config.alpha_cos > 0)
     loss = distillation_loss(
         run, soft=config.soft, temperature=config.temperature, alpha_soft=config.alpha_soft,
         alpha_hard=config.alpha_hard, alpha_cos=config.alpha_cos,
     )  # fmt: skip
-    with frozen_positions(student, freeze), dropout_of(student, config.dropout):
+    frozen = frozen_tables(student, words=config.freeze_words, positions=positions)
+    with frozen, dropout_of(student, config.dropout):
         run.fit(student, loss, stage="distill", depends_on=config)
     return student
