@@ -32,6 +32,10 @@ class RuleSettings(Settings):
         0.25, description="Chance of a text to be cut to some of its words in a row."
     )
     longest_ngram: Positive = Field(5, description="Most words of such a cut; the number is drawn from 1 on.")
+    join_chance: Fraction = Field(
+        0.0,
+        description="Chance of another training text to be put behind; for data of phrases whose use is sentences.",
+    )
 
     @model_validator(mode="after")
     def _chances_add_up(self) -> RuleSettings:

@@ -1,4 +1,7 @@
-"""Masking, words of the same class, and n-grams: the rules of BiLSTM-soft (Tang et al. 2019, arXiv 1903.12136)."""
+"""Masking, words of the same class, and n-grams: the rules of BiLSTM-soft (Tang et al. 2019, arXiv 1903.12136).
+
+Joining two texts is ours.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,33 @@ import numpy as np
 from compressbert.config.augment import RuleSettings
 from compressbert.data.augment.words import Word, WordClass, replaced, word_class, words_of
 
-_MOST_WORDS = 100_000  # that are kept to draw from: memory does not grow with the corpus
+# What is kept to draw from, so that memory does not grow with the corpus.
+_MOST_WORDS = 100_000
+_MOST_TEXTS = 10_000
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words of the training texts by their class, to draw from as often as they occur."""
+    """The words of the training texts by their class, to draw from as often as they occur, and some of the texts."""
 
     words: dict[WordClass, tuple[str, ...]]
     ends: dict[WordClass, np.ndarray]  # running sums of how often each word of a class occurs
+    texts: tuple[str, ...]
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Lexicon:
-        """Count the words of all texts; of very many, only the most frequent 100,000 are kept."""
+        """Count the words of all texts; of very many, only the most frequent 100,000 and 10,000 texts are kept."""
         counts: Counter[str] = Counter()
-        for text in texts:
+        sample: list[str] = []
+        random = np.random.default_rng(0)
+        for number, text in enumerate(texts):
             counts.update(word.text for word in words_of(text))
+            if number < _MOST_TEXTS:
+                sample.append(text)
+            elif (
+                place := int(random.integers(number + 1))
+            ) < _MOST_TEXTS:  # each text is kept with one chance
+                sample[place] = text
             if len(counts) > 4 * _MOST_WORDS:
                 counts = Counter(dict(counts.most_common(_MOST_WORDS)))
         by_class: dict[WordClass, list[tuple[str, int]]] = defaultdict(list)
@@ -35,6 +49,7 @@ class Lexicon:
         return cls(
             {kind: tuple(word for word, _ in pairs) for kind, pairs in by_class.items()},
             {kind: np.cumsum([count for _, count in pairs]) for kind, pairs in by_class.items()},
+            tuple(sample),
         )
 
     def draw(self, kind: WordClass, random: np.random.Generator) -> str:
@@ -75,7 +90,7 @@ class RuledText:
 
         For each word r is drawn from 0 to 1: below ``mask_chance`` the mask takes its place, below ``mask_chance +
         class_chance`` a word of its class. Then, with ``ngram_chance``, only a run of 1 to ``longest_ngram`` words
-        is kept.
+        is kept, and with ``join_chance`` another text follows.
         """
         words, settings = self.words, self.rules.settings
         if not words:
@@ -89,8 +104,13 @@ class RuledText:
         if len(by) == len(words):
             return None
         if random.random() < settings.ngram_chance:
-            return _ngram(self.text, words, by, settings.longest_ngram, random)
-        return replaced(self.text, words, by)
+            text = _ngram(self.text, words, by, settings.longest_ngram, random)
+        else:
+            text = replaced(self.text, words, by)
+        if random.random() < settings.join_chance:
+            others = self.rules.lexicon.texts
+            text = f"{text} {others[int(random.integers(len(others)))]}"
+        return text
 
 
 def _ngram(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from compressbert.config.augment import RuleSettings
+from compressbert.data.augment import rules as rules_module
 from compressbert.data.augment.rules import Lexicon, Rules
 from compressbert.data.augment.words import word_class, words_of
 
@@ -92,3 +93,17 @@ def test_the_seed_decides() -> None:
 def test_chances_that_exceed_one_are_refused() -> None:
     with pytest.raises(ValueError, match="together at most 1"):
         RuleSettings(mask_chance=0.6, class_chance=0.5)
+
+
+def test_another_text_is_put_behind_with_its_chance() -> None:
+    made = vary(TEXTS[1], 1000, join_chance=0.25)
+    joined = [text for text in made if text != TEXTS[1]]
+    assert 200 <= len(joined) <= 300  # 250 expected, standard deviation 14
+    assert set(joined) == {f"{TEXTS[1]} {other}" for other in TEXTS}
+
+
+def test_of_many_texts_every_part_of_the_corpus_stays_in_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_module, "_MOST_TEXTS", 100)
+    kept = [int(text) for text in Lexicon.of(str(number) for number in range(1000)).texts]
+    assert len(set(kept)) == 100
+    assert all(sum(start <= number < start + 100 for number in kept) >= 2 for start in range(0, 1000, 100))
