@@ -216,13 +216,17 @@ class Int8Linear(nn.Module):
 
         Weights that stay within the range of their row's scale are multiplied exactly; other rows get a larger one.
         """
-        dense = self.matrix.float() * divisor
-        rows = dense.abs().amax(dim=1) > 127
+        pairs = torch.unique((divisor != 1).nonzero().squeeze(1) // 2)  # saturation is a matter of pairs
+        columns = torch.stack([2 * pairs, 2 * pairs + 1], dim=1).flatten()
+        columns = columns[columns < self.in_features]
+        exact = self.matrix[:, columns].float() * divisor[columns]
+        matrix = self.matrix.clone()
+        matrix[:, columns] = exact.clamp(-127, 127).to(torch.int8)
+        rows = (exact.abs() > 127).any(dim=1)
         if portable:
-            rows |= saturating_pairs(dense.clamp(-127, 127).to(torch.int8)).any(dim=1)
-        matrix = dense.clamp(-127, 127).to(torch.int8)
-        scaled = dense[rows] * self.scale[rows, None]
-        matrix[rows], self.scale[rows] = quantize_rows(scaled, portable=portable)
+            rows |= saturating_pairs(matrix[:, columns]).any(dim=1)
+        dense = self.matrix[rows].float() * divisor * self.scale[rows, None]
+        matrix[rows], self.scale[rows] = quantize_rows(dense, portable=portable)
         self.weight, self.divisor = matrix[None], divisor
 
     def forward(self, x: Tensor) -> Tensor:
