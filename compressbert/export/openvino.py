@@ -35,6 +35,7 @@ from compressbert.export.parity import Parity
 from compressbert.export.probes import Inputs, limits_from_config, limits_of, probe_batches
 from compressbert.export.variants import Precision
 from compressbert.export.write import ExportFacts
+from compressbert.model.architectures.text_vectors import BiLSTMModel
 from compressbert.model.families import is_known
 from compressbert.model.handle import Model
 
@@ -49,11 +50,16 @@ _CHECKED = 32  # calibration texts the int8 outputs are compared on
 
 
 def refuse(model: Model) -> None:
-    """Raise ConfigError for what cannot become an IR."""
+    """Raise ConfigError for what cannot become an IR: int8 weights, and LSTMs, whose packed texts are not traced."""
     if model.is_int8:
         raise ConfigError(
             "This model holds int8 weights for onnxruntime's kernels; OpenVINO quantizes an fp32 model itself.",
             hint="Export the model from before quantization with format: openvino, precision: int8.",
+        )
+    if isinstance(model.network.base_model, BiLSTMModel):
+        raise ConfigError(
+            "An LSTM that reads each text to its own end is not converted to an IR.",
+            hint="Export it with format: onnx.",
         )
 
 

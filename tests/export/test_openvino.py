@@ -19,6 +19,7 @@ from compressbert.measure.runners import OpenVINORunner, open_runner, openvino_f
 from compressbert.measure.size import openvino_facts
 from compressbert.model.edits import quantize_int8
 from tests.export.stand import run_network, tiny_model, uneven_model
+from tests.model.text_vectors import tiny_text_vectors
 from tests.tiny import padded_batch, save_tiny, toy_rows, write_rows
 
 INSTALLED = importlib.util.find_spec("openvino") is not None and importlib.util.find_spec("nncf") is not None
@@ -106,6 +107,14 @@ def test_an_int8_model_is_refused_with_the_way_out() -> None:
     with pytest.raises(ConfigError, match="holds int8 weights") as failure:
         refuse(model)
     assert "before quantization" in failure.value.hint
+
+
+def test_an_lstm_is_refused_with_the_way_out() -> None:
+    from compressbert.export.openvino import refuse
+
+    with pytest.raises(ConfigError, match="LSTM") as failure:
+        refuse(tiny_text_vectors("bilstm"))
+    assert "format: onnx" in failure.value.hint
 
 
 @with_openvino
