@@ -122,3 +122,5 @@ def test_impossible_settings(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=problem):
             compress(teacher, Config.model_validate(settings), toy_run(tmp_path, teacher))
+    with pytest.raises(ConfigError, match="builds its student itself"):
+        compress(teacher, Config(), toy_run(tmp_path, teacher, student=toy_model(tmp_path)))

@@ -239,6 +239,10 @@ def compress(model: Model, config: Config, run: Run) -> Model:
             f"waldorf makes narrow students for one task, which cannot learn {kind}",
             hint="Give labelled texts, tagged words or questions.",
         )
+    if run.student is not None:
+        raise ConfigError(
+            "waldorf builds its student itself, but the run brings one", hint="Leave `student` out."
+        )
     sizes = config_of(teacher, config)
     student = build_short(teacher, sizes, kind=kind, seed=run.seed)
     matches = uniform_matches(len(teacher.family.layers(teacher.network)), sizes.num_hidden_layers)
