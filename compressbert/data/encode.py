@@ -44,6 +44,16 @@ class _Task(Protocol):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What rows were encoded from, so that another tokenizer can encode them too."""
+
+    split: Split
+    task: _Task
+    max_length: int
+    cache: Path | None
+
+
+@dataclass(frozen=True)
 class Encoded:
     """A split as token ids. ``len()`` is its number of examples: what is shuffled, sampled and batched.
 
@@ -68,6 +78,7 @@ class Encoded:
         source_rows: (examples,) the row of ``source`` that each came from, where that is not its own number.
         source: The rows themselves, where scoring needs them.
         pairs: Whether a sequence holds two texts, one after the other.
+        origin: What all of this was encoded from; None for a subset.
     """
 
     ids: NDArray[np.int32]
@@ -84,6 +95,7 @@ class Encoded:
     source_rows: NDArray[np.int64] | None = None
     source: datasets.Dataset | None = None
     pairs: bool = False
+    origin: Origin | None = None
 
     def __len__(self) -> int:
         return self.sequences // self.group
@@ -142,6 +154,7 @@ class Encoded:
             token_labels=take(self.token_labels, positions),
             token_places=take(self.token_places, positions),
             source_rows=None if self.source is None else sources,
+            origin=None,
         )
 
 
@@ -222,7 +235,22 @@ def encode(
         arrays.get("source_rows"),
         split.rows if isinstance(layout, Windows | Words) else None,
         isinstance(layout, Texts) and "text_pair" in split.rows.column_names,
+        Origin(split, task, max_length, cache),
     )
+
+
+def encode_again(encoded: Encoded, tokenizer: Any) -> Encoded:
+    """The same rows cut by another tokenizer.
+
+    Raises:
+        InputError: As `encode`, or the rows are a subset of some.
+    """
+    origin = encoded.origin
+    if origin is None:
+        raise InputError(
+            "a sample of rows cannot be cut by another tokenizer", hint="Encode the rows themselves."
+        )
+    return encode(origin.split, tokenizer, task=origin.task, max_length=origin.max_length, cache=origin.cache)
 
 
 def _layout(split: Split, tokenizer: Any, task: _Task, limit: int) -> tuple[Layout, str]:

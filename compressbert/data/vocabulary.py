@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -47,6 +47,24 @@ def train_wordpiece(
     Raises:
         InputError: The texts hold no word at all.
     """
+    vocabulary = wordpiece_vocabulary(texts, size=size, lowercase=lowercase, min_frequency=min_frequency)
+    return BertTokenizer(vocab=vocabulary, do_lower_case=lowercase, model_max_length=max_length)
+
+
+def wordpiece_vocabulary(
+    texts: Iterable[str],
+    *,
+    size: int,
+    lowercase: bool = True,
+    min_frequency: int = 1,
+    special_tokens: Sequence[str] = SPECIAL_TOKENS,
+    unknown: str = "[UNK]",
+) -> dict[str, int]:
+    """The pieces of `train_wordpiece` with their ids, in order; the special tokens come first, in their order.
+
+    Raises:
+        InputError: The texts hold no word at all.
+    """
     counts = _count_words(texts, lowercase)
     if not counts:
         raise InputError(
@@ -56,17 +74,16 @@ def train_wordpiece(
     # breaks ties by number. Naming those pieces up front, as if they were special, fixes their numbers and
     # with them every merge.
     inner = sorted({f"##{character}" for word in counts for character in word[1:]})
-    learner = Tokenizer(WordPiece(unk_token="[UNK]"))
+    learner = Tokenizer(WordPiece(unk_token=unknown))
     learner.pre_tokenizer = WhitespaceSplit()
     trainer = WordPieceTrainer(
         vocab_size=size,
         min_frequency=min_frequency,
-        special_tokens=[*SPECIAL_TOKENS, *inner],
+        special_tokens=[*special_tokens, *inner],
         show_progress=False,
     )
     learner.train_from_iterator(_repeated(counts), trainer)
-    vocabulary = dict(sorted(learner.get_vocab().items(), key=lambda item: item[1]))
-    return BertTokenizer(vocab=vocabulary, do_lower_case=lowercase, model_max_length=max_length)
+    return dict(sorted(learner.get_vocab().items(), key=lambda item: item[1]))
 
 
 def _count_words(texts: Iterable[str], lowercase: bool) -> Counter[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError
@@ -24,12 +25,14 @@ _FEWEST_SENTENCES = 16
 class Cell:
     """A shape to time: ``lengths`` in order; ``fixed`` is the length, or None for the data's own.
 
-    The data's own lengths are timed one by one where ``batch`` is 1, else all in one padded batch.
+    The data's own lengths are timed one by one where ``batch`` is 1, else all in one padded batch. Candidates in
+    ``own`` have a tokenizer of their own and take the same texts at these lengths.
     """
 
     batch: int
     fixed: int | None
     lengths: tuple[int, ...]
+    own: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -46,16 +49,26 @@ class Cell:
         """Whether a call takes texts of all lengths at once."""
         return self.fixed is None and self.batch > 1
 
-    def sample(self, count: int) -> tuple[int, ...]:
+    def places(self, count: int) -> tuple[int, ...]:
+        """Places in ``lengths`` of ``count`` that stand for the cell's; all where it is one batch."""
+        total = len(self.lengths)
+        return tuple(range(total) if self.padded else typical_places(total, count))
+
+    def at(self, places: Sequence[int], candidate: str = "") -> tuple[int, ...]:
+        """The lengths at these places, as a candidate takes them."""
+        lengths = self.own.get(candidate, self.lengths)
+        return tuple(lengths[place] for place in places)
+
+    def sample(self, count: int, candidate: str = "") -> tuple[int, ...]:
         """``count`` lengths that stand for the cell's; all where it is one batch."""
-        return self.lengths if self.padded else typical_lengths(self.lengths, count)
+        return self.at(self.places(count), candidate)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a candidate goes through when it has its turn: so many ``inputs``, made of ``lengths``."""
+    """What a candidate goes through when it has its turn: so many ``inputs``, made of the cell's ``places``."""
 
-    lengths: tuple[int, ...]
+    places: tuple[int, ...]
     inputs: int
 
 
@@ -64,17 +77,19 @@ class Pace:
     """What a round does in one cell: so many inputs, dealt to so many turns, gone through again and again."""
 
     cell: Cell
-    lengths: tuple[int, ...]  # one for each input; of a padded batch, those of every input
+    places: tuple[
+        int, ...
+    ]  # in the cell's lengths: one for each input; of a padded batch, those of every input
     inputs: int
     turns: int
     passes: Mapping[str, int]  # by candidate: how often it goes through the inputs of a turn
 
     def deal(self, shuffler: random.Random) -> list[Turn]:
-        """The turns, their lengths in random order."""
+        """The turns, their places in random order."""
         if self.cell.padded:
             sizes = [len(range(turn, self.inputs, self.turns)) for turn in range(self.turns)]
-            return [Turn(self.lengths, size) for size in sizes]
-        dealt = shuffler.sample(self.lengths, len(self.lengths))
+            return [Turn(self.places, size) for size in sizes]
+        dealt = shuffler.sample(self.places, len(self.places))
         parts = [tuple(dealt[turn :: self.turns]) for turn in range(self.turns)]
         return [Turn(part, len(part)) for part in parts]
 
@@ -92,9 +107,15 @@ def typical_places(total: int, count: int) -> list[int]:
 
 
 def cells_to_time(
-    settings: BenchmarkSettings, lengths: Sequence[int] | None, longest: int | None
+    settings: BenchmarkSettings,
+    lengths: Sequence[int] | None,
+    longest: int | None,
+    own: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Cell]:
-    """The shapes that every candidate can take: those up to ``longest`` tokens. ConfigError if none is left."""
+    """The shapes that every candidate can take: those up to ``longest`` tokens. ConfigError if none is left.
+
+    ``own`` holds the lengths of the same texts for candidates with a tokenizer of their own.
+    """
     cells = [Cell(batch, length, (length,)) for batch, length in settings.cells]
     if longest is not None:
         too_long = [cell.name for cell in cells if cell.lengths[0] > longest]
@@ -102,15 +123,21 @@ def cells_to_time(
             note(f"Not timed, since a model takes at most {longest} tokens: {', '.join(too_long)}.")
         cells = [cell for cell in cells if cell.name not in too_long]
     if lengths is not None and len(lengths):
-        cut = np.minimum(np.asarray(lengths), longest) if longest is not None else lengths
-        if settings.data_batch is not None:
-            cells.append(Cell(settings.data_batch, None, typical_lengths(cut, settings.data_batch)))
-        cells.append(Cell(1, None, typical_lengths(cut, settings.sentences)))
+        order = np.argsort(np.asarray(lengths), kind="stable")
+        for batch, count in ((settings.data_batch, settings.data_batch), (1, settings.sentences)):
+            if batch is not None and count is not None:
+                rows = order[typical_places(len(order), count)]
+                theirs = {name: _cut(values, rows, longest) for name, values in (own or {}).items()}
+                cells.append(Cell(batch, None, _cut(lengths, rows, longest), theirs))
     if not cells:
         raise ConfigError(
             "No shape is left to time.", hint="Give data, or benchmark.cells that the models can take."
         )
     return cells
+
+
+def _cut(lengths: Sequence[int], rows: NDArray[np.int64], longest: int | None) -> tuple[int, ...]:
+    return tuple(min(int(lengths[row]), longest or int(lengths[row])) for row in rows)
 
 
 def pace(cell: Cell, call_ms: Mapping[str, float]) -> Pace:
@@ -121,4 +148,4 @@ def pace(cell: Cell, call_ms: Mapping[str, float]) -> Pace:
     fewest, most = (_FEWEST_SENTENCES, len(cell.lengths)) if cell.one_by_one else (2, _MOST_INPUTS)
     count = min(int(np.clip(ROUND_MS / max(call_ms.values()), fewest, most)), most)
     passes = {name: int(np.clip(ROUND_MS / (count * ms), 1, _MOST_PASSES)) for name, ms in call_ms.items()}
-    return Pace(cell, cell.sample(count), count, min(_TURNS, count), passes)
+    return Pace(cell, cell.places(count), count, min(_TURNS, count), passes)

@@ -95,6 +95,7 @@ class Measurement:
         settings: BenchmarkSettings,
         lengths: Sequence[int] | None = None,
         *,
+        own_lengths: Mapping[str, Sequence[int]] | None = None,
         seed: int = 0,
         trust_remote_code: bool = False,
     ) -> None:
@@ -103,6 +104,7 @@ class Measurement:
         self._candidates = [_Candidate(name, Path(path)) for name, path in candidates.items()]
         self._settings = settings
         self._lengths = lengths
+        self._own_lengths = own_lengths
         self._seed = seed
         self._shuffler = random.Random(seed)
         self._trust = trust_remote_code
@@ -164,7 +166,7 @@ class Measurement:
             if not self._cells:
                 limits = [worker.loaded.max_length for _, worker in running]
                 longest = min((limit for limit in limits if limit is not None), default=None)
-                self._cells = cells_to_time(self._settings, self._lengths, longest)
+                self._cells = cells_to_time(self._settings, self._lengths, longest, self._own_lengths)
             for cell in self._cells:
                 self._time(cell, running)
             for candidate, worker in running:
@@ -197,8 +199,9 @@ class Measurement:
         share = max(2, -(-self._settings.warmup // len(self._cells)))  # the warm-up is of all cells together
         call_ms = {}
         for candidate, worker in running:
+            lengths = cell.sample(share, candidate.name)
             warmth = worker.warm_up(
-                batch=cell.batch, lengths=cell.sample(share), calls=share, seed=self._seed, padded=cell.padded
+                batch=cell.batch, lengths=lengths, calls=share, seed=self._seed, padded=cell.padded
             )
             call_ms[candidate.name] = warmth.core_ms
             if not warmth.steady:
@@ -210,8 +213,9 @@ class Measurement:
             order.reverse()
             for candidate, worker in order:
                 calls = plan.passes[candidate.name] * turn.inputs
+                lengths = cell.at(turn.places, candidate.name)
                 times = worker.time(
-                    batch=cell.batch, lengths=turn.lengths, calls=calls, seed=self._seed, padded=cell.padded
+                    batch=cell.batch, lengths=lengths, calls=calls, seed=self._seed, padded=cell.padded
                 )
                 found[candidate.name].append(times)
         for candidate, _ in running:
@@ -301,6 +305,7 @@ def benchmark(
     settings: BenchmarkSettings,
     lengths: Sequence[int] | None = None,
     *,
+    own_lengths: Mapping[str, Sequence[int]] | None = None,
     texts: Texts = (),
     seed: int = 0,
     trust_remote_code: bool = False,
@@ -312,6 +317,7 @@ def benchmark(
         candidates: Name to model folder, export folder or .onnx file.
         settings: Rounds or a budget, threads, shapes.
         lengths: Token counts of the data's rows; given, a cell ``data`` times sentences of these lengths one by one.
+        own_lengths: Those of the same rows for candidates whose tokenizer is not the baseline's; by name.
         texts: The data's rows, to time each candidate's tokenizer with.
         seed: Of the order of candidates and of the made-up inputs.
         trust_remote_code: Allow code from a model's own folder to run.
@@ -323,7 +329,9 @@ def benchmark(
     Raises:
         ConfigError: Nothing to time. InputError: a candidate cannot be opened. WorkError: a worker died.
     """
-    measurement = Measurement(candidates, settings, lengths, seed=seed, trust_remote_code=trust_remote_code)
+    measurement = Measurement(
+        candidates, settings, lengths, own_lengths=own_lengths, seed=seed, trust_remote_code=trust_remote_code
+    )
     measurement.run(most_rounds)
     timings = measurement.timings()
     if busy := busy_note(timings[0].other_cores or 0.0):

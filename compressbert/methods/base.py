@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from compressbert.config.schema import Settings, TrainConfig
-from compressbert.data.batches import Batch, ordered_batches
-from compressbert.data.encode import Encoded
+from compressbert.data.alignment import same_examples
+from compressbert.data.batches import Batch, collate, ordered_batches
+from compressbert.data.encode import Encoded, encode_again
 from compressbert.errors import ConfigError, InputError
 from compressbert.model.handle import Model
 from compressbert.progress import note
@@ -58,6 +60,7 @@ class Run:
         teacher: The dense model; put into evaluation mode with gradients off when the run is made.
         student: Where a student starts, if not at a part of its teacher.
         unlabelled: Rows without labels, for methods that read them.
+        teacher_rows: The training rows as the teacher's tokenizer cuts them, where the student has another one.
         seed: Seed of everything random.
         work: Folder for checkpoints and teacher outputs; survives a kill, so that the same run resumes.
         generator: A CPU generator started from ``seed``, for what a method draws itself.
@@ -74,6 +77,7 @@ class Run:
     work: Path
     student: Model | None = None
     unlabelled: Encoded | None = None
+    teacher_rows: Encoded | None = None
     generator: torch.Generator = field(init=False, repr=False)
     notes: list[str] = field(default_factory=list)
     log: list[dict[str, float]] = field(default_factory=list)
@@ -177,6 +181,33 @@ class Run:
         """Return this run, or one taught by a copy of ``dense`` if it has no teacher."""
         return self if self.teacher is not None else replace(self, teacher=dense.copy())
 
+    def for_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> Run:
+        """This run for a student with a tokenizer of its own: its rows, and those that its teacher reads."""
+
+        def again(rows: Encoded | None) -> Encoded | None:
+            return None if rows is None else encode_again(rows, tokenizer)
+
+        return replace(
+            self,
+            train=again(self.train),
+            validation=again(self.validation),
+            unlabelled=again(self.unlabelled),
+            teacher_rows=self.teacher_rows or self.train,
+        )
+
+    def on(self, rows: Encoded) -> Run:
+        """This run with other training rows, cut as those it has."""
+        theirs = None if self.teacher_rows is None else encode_again(rows, self.required_teacher.tokenizer)
+        return replace(self, train=rows, teacher_rows=theirs)
+
+    def teacher_batch(self, batch: Batch) -> Batch:
+        """A batch of training rows as the teacher reads it, on its own device."""
+        if self.teacher_rows is None:
+            return batch
+        examples = same_examples(batch, self.training_data, self.teacher_rows)
+        pad_id = self.required_teacher.tokenizer.pad_token_id
+        return collate(self.teacher_rows, examples, pad_id=pad_id).to(batch.inputs["input_ids"].device)
+
     def fit(
         self,
         model: Model,
@@ -243,7 +274,7 @@ class Run:
         """
         return teacher_outputs(
             self.required_teacher,
-            self.training_data,
+            self.training_data if self.teacher_rows is None else self.teacher_rows,
             work=self.work,
             layers=layers,
             precision=self.settings.precision,

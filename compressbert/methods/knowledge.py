@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from compressbert.config.schema import TaskKind
+from compressbert.data.alignment import matching_words
 from compressbert.data.batches import Batch
+from compressbert.errors import ConfigError
 from compressbert.methods.base import MethodConfig, Run, labels_of
 from compressbert.model.handle import Model
 from compressbert.nn.losses import logit_mse, soft_target_loss
@@ -63,12 +65,20 @@ def teacher_signals(run: Run, *, hidden: bool) -> Callable[[Batch], Signals]:
 
 def _live_teacher(run: Run, *, hidden: bool) -> Callable[[Batch], Signals]:
     teacher, task = run.required_teacher, run.required_task
+    if run.teacher_rows is not None and (hidden or task.kind != "token-classification"):
+        raise ConfigError(
+            "the student cuts texts into other pieces than its teacher, so they cannot be compared piece by piece",
+            hint="Use a method that compares texts or words, or a student with the teacher's vocabulary.",
+        )
 
     def live(batch: Batch) -> Signals:
         teacher.network.to(batch.inputs["input_ids"].device)
+        theirs = run.teacher_batch(batch)
         with torch.no_grad():
-            _, signals = forward(teacher, batch, task=task, hidden=hidden)
-        return signals
+            _, signals = forward(teacher, theirs, task=task, hidden=hidden)
+        if run.teacher_rows is None or batch.words is None or theirs.words is None:
+            return signals
+        return Signals(signals.logits[matching_words(batch.words, theirs.words)], None)
 
     return live
 

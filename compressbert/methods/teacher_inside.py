@@ -17,9 +17,14 @@ def teacher_inside(run: Run, layers: tuple[int, ...] = ()) -> Callable[[Batch], 
     """Return the function that shows the teacher's states, and the vectors of ``layers``, on a batch.
 
     Raises:
-        ConfigError: The run has no teacher.
+        ConfigError: The run has no teacher, or one that cuts texts into other pieces than the student.
     """
     teacher = run.required_teacher
+    if run.teacher_rows is not None:
+        raise ConfigError(
+            "the student cuts texts into other pieces than its teacher, so their states cannot be compared",
+            hint="Use pretrained_distillation or small_vocab, which compare answers.",
+        )
 
     def inside(batch: Batch) -> Inside:
         teacher.network.to(batch.inputs["input_ids"].device)

@@ -111,7 +111,7 @@ def _key(config: PipelineConfig, planned: Plan) -> str:
 def _measure(config: PipelineConfig, planned: Plan) -> Report:
     from compressbert.measure.latency import benchmark
     from compressbert.measure.neighbours import busy_note
-    from compressbert.pipeline.steps.inputs import validation_texts
+    from compressbert.pipeline.steps.inputs import own_lengths, validation_texts
     from compressbert.report.rows import RowInput, build
 
     candidates = _exports(config, planned)
@@ -119,6 +119,7 @@ def _measure(config: PipelineConfig, planned: Plan) -> Report:
         {candidate.name: candidate.export for candidate in candidates},
         config.benchmark,
         _lengths(config, candidates[0]),
+        own_lengths=own_lengths(config.data, {c.name: c.export for c in candidates}),
         texts=validation_texts(config.data),
         seed=config.seed,
     )
@@ -151,6 +152,7 @@ def _measure(config: PipelineConfig, planned: Plan) -> Report:
 def _again(config: PipelineConfig, planned: Plan, report: Report, rounds: int, seconds: float) -> Second:
     """Time the baseline and the last row once more, alone."""
     from compressbert.measure.latency import benchmark
+    from compressbert.pipeline.steps.inputs import own_lengths
 
     candidates = _exports(config, planned)
     pair = (candidates[0], candidates[-1])
@@ -160,6 +162,7 @@ def _again(config: PipelineConfig, planned: Plan, report: Report, rounds: int, s
         {candidate.name: candidate.export for candidate in pair},
         settings,
         _lengths(config, candidates[0]),
+        own_lengths=own_lengths(config.data, {c.name: c.export for c in pair}),
         seed=config.seed + 1,
         most_rounds=rounds,
     )[-1]

@@ -20,7 +20,6 @@ Cost: the teacher runs with the student on every batch of words; other tasks cac
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -81,10 +80,12 @@ def compress(model: Model, config: Config, run: Run) -> Model:
     run.require("minibert", NEEDS)
     student = student_of(model, config, run, "minibert")
     run = run.with_teacher(model)
-    texts = run.unlabelled or run.training_data
-    source = "texts without labels" if run.unlabelled else "training rows, whose labels it does not read"
+    texts = run.unlabelled
+    source = "texts without labels"
+    if texts is None:
+        texts, source = run.training_data, "training rows, whose labels it does not read"
     run.note(f"The student learns from {len(texts):,} {source}.")
-    quiet = replace(run, train=texts)
+    quiet = run.on(texts)
     quiet.fit(student, training_loss(quiet, config.temperature), stage="distill", depends_on=config)
     retune(student, run.required_teacher, run, epochs=config.task_epochs, config=config)
     return student

@@ -10,7 +10,7 @@ from compressbert.config.schema import BenchmarkConfig
 from compressbert.errors import InputError
 from compressbert.measure.latency import benchmark as time_candidates
 from compressbert.measure.size import bytes_on_disk
-from compressbert.pipeline.steps.inputs import validation_lengths, validation_texts
+from compressbert.pipeline.steps.inputs import own_lengths, validation_lengths, validation_texts
 from compressbert.report.runtimes import winners
 from compressbert.results.environment import environment, fingerprint
 from compressbert.results.measured import CandidateTimings
@@ -73,7 +73,11 @@ def benchmark(config: BenchmarkConfig, *, overwrite: bool = False) -> BenchmarkR
             raise InputError(f"no model at {path}", hint="Give model folders, export folders or .onnx files.")
     lengths = validation_lengths(config.data, paths[0]) if config.data is not None else None
     texts = validation_texts(config.data) if config.data is not None else []
-    timings = time_candidates(_named(paths), config.benchmark, lengths, texts=texts, seed=config.seed)
+    named = _named(paths)
+    own = own_lengths(config.data, named) if config.data is not None else {}
+    timings = time_candidates(
+        named, config.benchmark, lengths, own_lengths=own, texts=texts, seed=config.seed
+    )
     result = BenchmarkResult(timings)
     if config.output is not None:
         folder = Path(config.output)

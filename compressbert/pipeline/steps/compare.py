@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compressbert.config.schema import ComparisonSettings, DataConfig, ModelSource
+from compressbert.data.own_vocabulary import same_pieces
 from compressbert.data.read import column_values
 from compressbert.measure.comparison import compare
 from compressbert.measure.flips import WORST, flips, write_flips
@@ -16,6 +17,7 @@ from compressbert.measure.slices import Group, column_groups, judge_slices, labe
 from compressbert.model.checkpoint import load_tokenizer
 from compressbert.pipeline.steps.inputs import Inputs, artefact_folder, read_inputs
 from compressbert.pipeline.steps.outcome import PREDICTIONS
+from compressbert.progress import note
 from compressbert.results.record import Comparison
 
 
@@ -50,9 +52,20 @@ def compare_folders(
     found = {}
     for name, file in files.items():
         if name != baseline:
+            if not same_questions(inputs, folders[baseline], folders[name]):
+                note(f"{name} cuts texts into other pieces, so other words are masked: not compared.")
+                continue
             candidate = load_predictions(file, inputs.task)
             found[name] = against.compare(candidate, flips_file=place / f"flips-{name}.jsonl")
     return found
+
+
+def same_questions(inputs: Inputs, one: Path, other: Path) -> bool:
+    """Whether two artefacts are asked the same: masked words differ where tokenizers do."""
+    if inputs.task.kind != "masked-lm":
+        return True
+    first, second = (load_tokenizer(artefact_folder(path)) for path in (one, other))
+    return same_pieces(first, second)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 
 from compressbert.config.load import parse_method
 from compressbert.config.schema import CompressConfig, ModelSource, TrainConfig
+from compressbert.data.own_vocabulary import same_pieces
 from compressbert.errors import ConfigError
 from compressbert.methods.base import MethodConfig, Run
 from compressbert.methods.registry import MethodInfo, find_method, load_method
@@ -132,7 +133,9 @@ def _run(config: CompressConfig, info: MethodInfo, model: Model, inputs: Inputs 
     )
     if config.augment is not None and run.train is not None:
         run.note(f"{len(run.train):,} texts are made of {rows:,} by augmentation ({config.augment.kind}).")
-    return run
+    if run.student is None or run.train is None or same_pieces(run.student.tokenizer, model.tokenizer):
+        return run
+    return run.for_tokenizer(run.student.tokenizer)
 
 
 def _resolved(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> dict[str, Any]:

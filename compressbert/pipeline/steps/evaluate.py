@@ -8,7 +8,7 @@ from pathlib import Path
 from compressbert.config.schema import EvaluateConfig, ModelSource
 from compressbert.errors import InputError
 from compressbert.pipeline.keys import model_fingerprint
-from compressbert.pipeline.steps.compare import Baseline
+from compressbert.pipeline.steps.compare import Baseline, same_questions
 from compressbert.pipeline.steps.inputs import Inputs, read_inputs, stored_label_names
 from compressbert.pipeline.steps.outcome import PREDICTIONS, scored
 from compressbert.results.environment import environment
@@ -40,6 +40,11 @@ def _evaluate(config: EvaluateConfig, folder: Path | None) -> StepResult:
     comparison = None
     if config.baseline is not None and against is not None:
         _same_labels(config.baseline, inputs, config)
+        if not same_questions(inputs, against, path):
+            raise InputError(
+                f"{against} and {path} cut texts into other pieces, so other words are masked in each",
+                hint="Compare them on a task, or evaluate each by itself.",
+            )
         flips_file = folder / "flips.jsonl" if folder else None
         baseline = Baseline.of(scored(against, inputs), inputs, against, config)
         comparison = baseline.compare(quality, flips_file=flips_file)

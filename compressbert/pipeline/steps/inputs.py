@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,11 +13,13 @@ from transformers import PreTrainedTokenizerBase
 from compressbert.config.schema import DataConfig, ModelSource
 from compressbert.data.encode import Encoded, encode
 from compressbert.data.labels import are_integers, is_generic
+from compressbert.data.own_vocabulary import same_pieces
 from compressbert.data.read import Split, label_names_of, read_split
 from compressbert.data.unlabelled import read_unlabelled
 from compressbert.errors import ConfigError, InputError
 from compressbert.measure.runners import config_folder
 from compressbert.model.checkpoint import load_tokenizer
+from compressbert.progress import note
 from compressbert.tasks.base import Task, task_for
 
 SplitName = Literal["train", "validation"]
@@ -154,6 +156,33 @@ def validation_lengths(data: DataConfig, path: Path) -> list[int] | None:
     tokenizer = load_tokenizer(artefact_folder(path))
     encoded = encode(split, tokenizer, task=task_for(data, ("a", "b")), max_length=data.max_length)
     return [int(length) for length in encoded.lengths]
+
+
+def own_lengths(data: DataConfig, candidates: Mapping[str, Path]) -> dict[str, list[int]]:
+    """Return the word pieces of each validation row for the candidates whose tokenizer is not the first one's.
+
+    Where rows are split into windows and another tokenizer makes more or fewer of them, a note says that the
+    candidate is timed at the first one's lengths.
+    """
+    if data.validation is None and data.hub is None:
+        return {}
+    (_, first), *others = candidates.items()
+    baseline = load_tokenizer(artefact_folder(first))
+    texts = validation_lengths(data, first) or []
+    found = {}
+    for name, path in others:
+        if config_folder(path) is None or same_pieces(load_tokenizer(artefact_folder(path)), baseline):
+            continue
+        lengths = validation_lengths(data, path) or []
+        if len(lengths) != len(texts):
+            note(f"{name} splits contexts into other windows; it is timed at the baseline's lengths.")
+            continue
+        mean, theirs = (sum(values) / len(values) for values in (lengths, texts))
+        note(
+            f"{name} has its own tokenizer: {mean:.1f} word pieces a row, where the baseline has {theirs:.1f}."
+        )
+        found[name] = lengths
+    return found
 
 
 def validation_texts(data: DataConfig) -> list[tuple[str, str | None]]:
