@@ -118,9 +118,13 @@ def test_the_workflow_of_the_ci_page_says_what_it_can_do(
     "block", [block for block in blocks(CI, "yaml") if "gates:" in block or "tracking:" in block]
 )
 def test_settings_of_the_ci_page_are_valid(block: str) -> None:
-    PipelineConfig.model_validate(
-        {"model": {"path": "m"}, "data": {}, "steps": [{"export": None}], **yaml.safe_load(block)}
+    written = yaml.safe_load(block)
+    config = PipelineConfig.model_validate(
+        {"model": {"path": "m"}, "data": {}, "steps": [{"export": None}], **written}
     )
+    assert set(written) & {"gates", "tracking"} <= config.model_fields_set
+    for name, value in (written.get("gates") or {}).items():
+        assert getattr(config.gates, name) is not None, f"{name}: {value} sets nothing"
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda file: file.stem)

@@ -216,10 +216,7 @@ def encode(
         stored = _build(folder, split, layout, with_types)
     arrays, facts = stored
     truncated = int(facts["truncated"])
-    if truncated:
-        what = "questions" if isinstance(layout, Windows) else "rows"
-        most = layout.settings.max_question if isinstance(layout, Windows) else limit
-        progress.note(f"{truncated:,} of {len(split.rows):,} {what} cut at {most} word pieces")
+    _note_truncated(truncated, split, layout, limit)
     return Encoded(
         arrays["ids"],
         arrays.get("types"),
@@ -237,6 +234,13 @@ def encode(
         isinstance(layout, Texts) and "text_pair" in split.rows.column_names,
         Origin(split, task, max_length, cache),
     )
+
+
+def _note_truncated(truncated: int, split: Split, layout: Layout, limit: int) -> None:
+    if truncated:
+        what = "questions" if isinstance(layout, Windows) else "rows"
+        most = layout.settings.max_question if isinstance(layout, Windows) else limit
+        progress.note(f"{truncated:,} of {len(split.rows):,} {what} cut at {most} word pieces")
 
 
 def encode_again(encoded: Encoded, tokenizer: Any) -> Encoded:

@@ -17,8 +17,8 @@ from torch import nn
 
 from compressbert.errors import ConfigError, InputError
 from compressbert.model import surgery
-from compressbert.model.families import Layer
 from compressbert.model.handle import Model
+from compressbert.model.survivors import checked, checked_per_layer
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def keep_layers(model: Model, layers: Sequence[int]) -> None:
         ConfigError: None left, one that does not exist, one named twice, or not in ascending order.
     """
     blocks = model.family.layer_list(model.network)
-    kept = _checked(layers, len(blocks), "layer")
+    kept = checked(layers, len(blocks), "layer")
     if list(layers) != kept:
         raise ConfigError(
             f"Layers to keep must be in ascending order, found {list(layers)}.", hint=f"Write {kept} instead."
@@ -79,7 +79,7 @@ def keep_heads(model: Model, heads: Mapping[int, Sequence[int]]) -> None:
     """
     layers = model.family.layers(model.network)
     size = model.family.head_size(model.network)
-    kept = _checked_per_layer(heads, layers, "head", [layer.heads for layer in layers])
+    kept = checked_per_layer(heads, layers, "head", [layer.heads for layer in layers])
     for index, survivors in kept.items():
         layer = layers[index]
         units = [head * size + offset for head in survivors for offset in range(size)]
@@ -106,7 +106,7 @@ def keep_neurons(model: Model, neurons: Mapping[int, Sequence[int]]) -> None:
     """
     _refuse_bottlenecks(model)
     layers = model.family.layers(model.network)
-    kept = _checked_per_layer(neurons, layers, "neuron", [layer.ffn for layer in layers])
+    kept = checked_per_layer(neurons, layers, "neuron", [layer.ffn for layer in layers])
     for index, survivors in kept.items():
         surgery.keep_outputs(layers[index].ffn_in, survivors)
         surgery.keep_inputs(layers[index].ffn_out, survivors)
@@ -131,7 +131,7 @@ def keep_hidden(model: Model, dimensions: Sequence[int]) -> None:
     _refuse_bottlenecks(model)
     network, family = model.network, model.family
     width = _hidden(model)
-    kept = _checked(dimensions, width, "hidden dimension")
+    kept = checked(dimensions, width, "hidden dimension")
     if len(kept) == width:
         return
     narrow_head = _head_narrowing(model)
@@ -317,37 +317,6 @@ def _settle_config(model: Model) -> None:
         sizes["embedding"] = embedding
     for kind, size in sizes.items():
         setattr(config, at[kind], size)
-
-
-def _checked(indices: Sequence[int], count: int, noun: str, where: str = "") -> list[int]:
-    """Sorted indices, each below ``count``, each once, at least one."""
-    if not indices:
-        raise ConfigError(
-            f"No {noun} is left{where}: at least one must stay.", hint=f"Keep one {noun} or more."
-        )
-    for index in indices:
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-            raise ConfigError(
-                f"There is no {noun} {index} of {count}{where}.", hint=f"Count {noun}s from 0 to {count - 1}."
-            )
-    unique = sorted(set(indices))
-    if len(unique) != len(indices):
-        twice = next(index for index in unique if list(indices).count(index) > 1)
-        raise ConfigError(f"The {noun} {twice} is named twice{where}.", hint=f"Name each {noun} once.")
-    return unique
-
-
-def _checked_per_layer(
-    keep: Mapping[int, Sequence[int]], layers: Sequence[Layer], noun: str, counts: Sequence[int]
-) -> dict[int, list[int]]:
-    """Sorted survivors of each layer that loses something; everything is checked before anything changes."""
-    if keep:
-        _checked(list(keep), len(layers), "layer")
-    checked = {
-        index: _checked(list(keep[index]), counts[index], noun, f" in layer {index}")
-        for index in sorted(keep)
-    }
-    return {index: survivors for index, survivors in checked.items() if len(survivors) < counts[index]}
 
 
 def _json_keys(kept: Mapping[int, list[int]]) -> dict[str, list[int]]:
