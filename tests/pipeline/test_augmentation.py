@@ -23,10 +23,12 @@ WITHOUT_LABELS: dict[str, dict[str, Any]] = {
     "distilbert": {"alpha_hard": 0},
     "internal_representations": {"alpha_hard": 0},
     "minilm": {"task_epochs": 0},
+    "mobilebert": {"alpha": 1},
     "pkd": {"alpha": 1},
     "pretrained_distillation": {"finetune_epochs": 0},
     "static_embedding": {},
     "tinybert": {},
+    "waldorf": {"alpha": 1},
 }
 DISTILL = [info.name for info in list_methods() if info.family == "distill"]
 
@@ -82,6 +84,12 @@ def test_labels_with_weight_are_refused_before_any_work(method: str, place: Path
         run(config)
     assert f"compressbert methods {method}" in raised.value.hint
     assert not (place / "student").exists()
+
+
+def test_a_teacher_made_on_the_way_does_without_labels_too(place: Path) -> None:
+    result = run(settings(place, "mobilebert", {"kind": "rules", "variants": 2}, hidden=64))
+    assert any("An inverted-bottleneck teacher comes between" in note for note in result.notes)
+    assert any("by augmentation" in note for note in result.notes)
 
 
 def test_a_masked_language_model_proposes_words(place: Path) -> None:

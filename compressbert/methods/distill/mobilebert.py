@@ -118,6 +118,10 @@ class Config(MethodConfig):
     )
     teacher_learning_rate: Above0 = Field(1e-4, description="Learning rate of these passes.")
 
+    def reads_labels(self) -> bool:
+        """Where they have weight."""
+        return self.alpha < 1
+
 
 def shape_of(teacher: Model, config: Config) -> MobileShape:
     """Return the student's sizes: those set, else the teacher's or the paper's share of them."""
@@ -210,7 +214,7 @@ def transfer(student: Model, config: Config, run: Run) -> None:
 
 
 def inverted_teacher(teacher: Model, shape: MobileShape, config: Config, run: Run) -> Model:
-    """Return an inverted-bottleneck teacher for ``shape``, trained on ``teacher``'s answers and the labels."""
+    """Return an inverted-bottleneck teacher for ``shape``, trained on ``teacher``'s answers and the labels, if any."""
     wide = build_inverted(
         teacher, hidden=shape.hidden, heads=shape.heads, embedding=shape.embedding, seed=run.seed
     )
@@ -222,7 +226,7 @@ def inverted_teacher(teacher: Model, shape: MobileShape, config: Config, run: Ru
     if config.teacher_epochs:
         run.for_phase(learning_rate=config.teacher_learning_rate).fit(
             wide,
-            retune_loss(run, temperature=1.0),
+            retune_loss(run, temperature=1.0, hard_weight=1.0 if config.reads_labels() else 0.0),
             stage="teacher",
             epochs=config.teacher_epochs,
             depends_on=config,

@@ -96,6 +96,10 @@ class Config(MethodConfig):
     states_weight: NonNegative = Field(1.0, description="Weight of the auto-encoded states.")
     alpha: Fraction = Field(0.5, description="Share of the teacher's answers; the labels have the rest.")
 
+    def reads_labels(self) -> bool:
+        """Where they have weight."""
+        return self.alpha < 1
+
 
 class StateEncoder(nn.Module):
     """States of a teacher's layer to the student's length and width, and back."""
