@@ -87,7 +87,7 @@ def test_labels_with_weight_are_refused_before_any_work(method: str, place: Path
 
 
 def test_a_teacher_made_on_the_way_does_without_labels_too(place: Path) -> None:
-    result = run(settings(place, "mobilebert", {"kind": "rules", "variants": 2}, hidden=64))
+    result = run(settings(place, "mobilebert", {"kind": "rules", "variants": 2}, hidden=16))
     assert any("An inverted-bottleneck teacher comes between" in note for note in result.notes)
     assert any("by augmentation" in note for note in result.notes)
 
