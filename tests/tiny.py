@@ -14,6 +14,12 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    AlbertConfig,
+    AlbertForMaskedLM,
+    AlbertForQuestionAnswering,
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
+    AlbertModel,
     BertConfig,
     BertForMaskedLM,
     BertForQuestionAnswering,
@@ -71,9 +77,22 @@ KINDS: dict[str, dict[str, type[PreTrainedModel]]] = {
         "answers": ElectraForQuestionAnswering,
         "none": ElectraModel,
     },
+    "albert": {
+        "classification": AlbertForSequenceClassification,
+        "masked-lm": AlbertForMaskedLM,
+        "tokens": AlbertForTokenClassification,
+        "answers": AlbertForQuestionAnswering,
+        "none": AlbertModel,
+    },
 }
 
-FAMILIES = ("bert", "roberta", "distilbert", "electra")
+FAMILIES = ("bert", "roberta", "distilbert", "electra", "albert")
+
+
+def own_weights(family: str, layers: int = 2) -> dict[str, int]:
+    """Config values that give every layer weights of its own, where a family's layers share them."""
+    return {"num_hidden_groups": layers} if family == "albert" else {}
+
 
 POSITIVE = ["good", "great", "fine", "lovely", "bright", "warm", "superb", "sweet"]
 NEGATIVE = ["bad", "awful", "poor", "dull", "bleak", "cold", "dreadful", "sour"]
@@ -161,7 +180,8 @@ def tiny_network(
                 type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2, **common, **sizes, **config
             )
         else:
-            settings = ElectraConfig(**common, **sizes, **{"embedding_size": hidden // 2, **config})
+            kind = {"electra": ElectraConfig, "albert": AlbertConfig}[family]
+            settings = kind(**common, **sizes, **{"embedding_size": hidden // 2, **config})
     network = KINDS[family][head](settings)
     torch.manual_seed(seed + 1)
     with torch.no_grad():
@@ -273,7 +293,7 @@ def padded_batch(
         ids[row, :length] = torch.randint(5, len(tiny_vocabulary(family)), (length,), generator=generator)
         mask[row, :length] = 1
     batch = {"input_ids": ids, "attention_mask": mask}
-    if family in ("bert", "electra"):
+    if family in ("bert", "electra", "albert"):
         batch["token_type_ids"] = (torch.arange(ids.shape[1]) > ids.shape[1] // 2).long().expand_as(
             ids
         ) * mask

@@ -15,8 +15,9 @@ from torch.utils.hooks import RemovableHandle
 from transformers.activations import ACT2FN
 
 from compressbert.export.encoder import activation_name
-from compressbert.model.families import Layer
 from compressbert.model.handle import Model
+from compressbert.model.parts import Layer
+from compressbert.nn.in_turn import hook_in_turn
 
 Array = NDArray[np.float32]
 
@@ -118,7 +119,7 @@ def real_tokens_only(model: Model, mask: Tensor, *, enabled: bool = True) -> Ite
     def repeat(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return (rows.spread(rows.collect(given[0])), *given[1:]), named
 
-    modules = [*model.family.layer_list(model.network)] if enabled else []
+    modules = list(dict.fromkeys(model.family.blocks(model.network))) if enabled else []
     projection = model.family.embeddings(model.network).projection
     if enabled and projection is not None:
         modules.append(projection)
@@ -157,7 +158,7 @@ def replay_blocks(
         _layers(model, short=short) as layers,
         real_tokens_only(model, inputs["attention_mask"], enabled=packed),
     ):
-        handles = [*_feed(layers, given, seen)]
+        handles = _feed(layers, given, seen)
         try:
             final = model(**inputs)[output]
         finally:
@@ -167,35 +168,28 @@ def replay_blocks(
     return [*computed, final.float().cpu().numpy()]
 
 
-def _feed(layers: nn.ModuleList, given: Sequence[Tensor], seen: list[Tensor]) -> Iterator[RemovableHandle]:
-    def before(index: int) -> Any:
-        def hook(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
-            if index == 0:
-                seen.append(positional[0])
-            return (given[index], *positional[1:]), named
+def _feed(layers: Sequence[nn.Module], given: Sequence[Tensor], seen: list[Tensor]) -> list[RemovableHandle]:
+    def before(index: int, hidden: Tensor) -> Tensor:
+        if index == 0:
+            seen.append(hidden)
+        return given[index]
 
-        return hook
+    def after(index: int, result: Tensor) -> Tensor:
+        seen.append(result)
+        return given[index + 1]
 
-    def after(index: int) -> Any:
-        def hook(_: nn.Module, __: Any, result: Tensor) -> Tensor:
-            seen.append(result)
-            return given[index + 1]
-
-        return hook
-
-    for index, layer in enumerate(layers):
-        yield layer.register_forward_pre_hook(before(index), with_kwargs=True)
-        yield layer.register_forward_hook(after(index))
+    return hook_in_turn(layers, before=before, after=after)
 
 
 @contextmanager
-def _layers(model: Model, *, short: bool) -> Iterator[nn.ModuleList]:
+def _layers(model: Model, *, short: bool) -> Iterator[list[nn.Module]]:
     """The network's layers, the last one cut to the first token while the block runs."""
-    layers = model.family.layer_list(model.network)
-    last = layers[-1]
+    family, network = model.family, model.network
+    layers = family.blocks(network)
     if short:
-        layers[-1] = FirstTokenLayer(model.family.layers(model.network)[-1], activation_name(model))
+        layers[-1] = FirstTokenLayer(family.layers(network)[-1], activation_name(model))
+    undo = family.run_blocks(network, layers)
     try:
         yield layers
     finally:
-        layers[-1] = last
+        undo()

@@ -12,8 +12,8 @@ from torch import nn
 
 from compressbert.export.packing import Packing, Sizes
 from compressbert.export.products import Emitter, Table
-from compressbert.model.families import Embeddings
 from compressbert.model.handle import Model
+from compressbert.model.parts import Embeddings
 
 
 def input_names(model: Model) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ from compressbert.export.packing import (
     write_sizes,
 )
 from compressbert.export.products import Emitter
-from compressbert.model.families import Bottleneck, Layer
 from compressbert.model.handle import Model
+from compressbert.model.parts import Bottleneck, Layer
 
 __all__ = [
     "EMBEDDED",

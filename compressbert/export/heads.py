@@ -26,6 +26,7 @@ _CLASSIFICATION = {
     "distilbert": "relu",
     "electra": "gelu",
     "mobilebert": "tanh",
+    "albert": "tanh",
 }
 _PER_TOKEN: dict[str, HeadKind] = {
     "ForTokenClassification": "tokens",
@@ -37,6 +38,7 @@ _MASKED_LM = {
     "distilbert": "",
     "electra": "gelu",
     "mobilebert": "",
+    "albert": "",
 }  # "": that of the FFN
 
 

@@ -150,7 +150,8 @@ def _traceable(model: Model, settings: ExportConfig) -> _Traceable:
 
 def _cut_last_layer(model: Model) -> None:
     """Put a first-token layer in the last one's place; its modules keep names that tell attention from FFN."""
-    parts = model.family.layers(model.network)[-1]
+    family, network = model.family, model.network
+    parts = family.layers(network)[-1]
     cut = FirstTokenLayer(parts, activation_name(model))
     cut.attention = nn.ModuleDict(
         {
@@ -160,7 +161,7 @@ def _cut_last_layer(model: Model) -> None:
     )  # fmt: skip
     cut.intermediate = parts.ffn_in
     cut.output = nn.ModuleDict({"dense": parts.ffn_out, "norm": parts.ffn_norm})
-    model.family.layer_list(model.network)[-1] = cut
+    family.run_blocks(network, [*family.blocks(network)[:-1], cut])
 
 
 def _example(names: Sequence[str]) -> Inputs:

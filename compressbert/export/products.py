@@ -162,6 +162,8 @@ class Emitter:
         found = self.graph.constant(stored, name)
         if stored.dtype == np.float32:
             return found
+        if self.graph.has(f"{name}.fp32"):  # of a module that several layers share
+            return f"{name}.fp32"
         return self.graph.node("Cast", [found], f"{name}.fp32", to=TensorProto.FLOAT)
 
     def _low_bit_dense(self, x: str, module: LowBitLinear, name: str, scale: float) -> str:

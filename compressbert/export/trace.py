@@ -89,7 +89,7 @@ def export(model: Model, file: Path, *, opset: int) -> Parity:
         first = str(error).strip().splitlines()[0]
         raise WorkError(
             f"PyTorch's exporter cannot trace {type(model.network).__name__}: {first}",
-            hint="Models of the BERT, RoBERTa, DistilBERT, ELECTRA and MobileBERT families are exported without it.",
+            hint="Models of the BERT, RoBERTa, DistilBERT, ELECTRA, MobileBERT and ALBERT families do without it.",
         ) from error
     if program is None:
         raise WorkError(f"PyTorch's exporter gave nothing for {type(model.network).__name__}.")

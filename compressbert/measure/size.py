@@ -17,18 +17,23 @@ from compressbert.measure.runners import onnx_file, openvino_file
 
 COMPONENTS = ("embeddings", "attention", "ffn", "head", "rest")
 
-# Names follow the transformers module paths of the four families, so the first pattern that matches decides.
+# Names follow the module paths of transformers, so the first pattern that matches decides.
 _LAYER = r"\.?layers?[._]\d+\."
 _PATTERNS = (
     (
         "head",
         re.compile(
-            r"(^|\.)(classifier|pre_classifier|pooler|cls|lm_head|vocab_\w+|generator_\w+|qa_outputs)\b"
+            r"(^|\.)(classifier|pre_classifier|pooler|cls|lm_head|vocab_\w+|generator_\w+|predictions|qa_outputs)\b"
         ),
     ),
-    ("embeddings", re.compile(r"(^|\.)embeddings(_project)?\b")),
+    ("embeddings", re.compile(r"(^|\.)(embeddings(_project)?|embedding_hidden_mapping_in)\b")),
     ("attention", re.compile(_LAYER + r"(attention|sa_layer_norm)\b")),
-    ("ffn", re.compile(_LAYER + r"(intermediate|output|ffn|output_layer_norm)\b")),
+    (
+        "ffn",
+        re.compile(
+            _LAYER + r"(intermediate|output|ffn|ffn_output|output_layer_norm|full_layer_layer_norm)\b"
+        ),
+    ),
 )
 
 

@@ -15,7 +15,7 @@ from compressbert import progress
 from compressbert.errors import ConfigError, InputError
 from compressbert.model import heads, pooling, remote_code, source, stock, weights
 from compressbert.model.edits import Edit, replay
-from compressbert.model.families import encoder_prefix
+from compressbert.model.family import encoder_prefix
 from compressbert.model.handle import Model
 from compressbert.model.heads import TaskSpec
 

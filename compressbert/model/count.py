@@ -9,8 +9,10 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from compressbert.model.families import Layer, encoder_prefix, family_of
+from compressbert.model.families import family_of
+from compressbert.model.family import encoder_prefix
 from compressbert.model.handle import Model
+from compressbert.model.parts import Layer
 from compressbert.model.source import weight_files
 from compressbert.model.weights import distinct
 from compressbert.nn.int8 import Int8Linear
@@ -66,7 +68,8 @@ def macs_per_token(model: Model, sequence: int = SEQUENCE) -> int:
     units = sum(layer.heads * size for layer in family.layers(network))
     weights = sum(
         module.in_features * module.out_features
-        for module in family.layer_list(network).modules()
+        for block in family.blocks(network)  # one that several layers share works in each of them
+        for module in block.modules()
         if isinstance(module, nn.Linear | Int8Linear)
     )
     return weights + 2 * sequence * units
@@ -112,6 +115,8 @@ def _prefixes(model: Model) -> list[tuple[str, str]]:
             found.append((f"{prefix}layers.{index}.", "ffn"))
     else:
         family = model.family
+        if family.embeddings(network).projection is not None:
+            found.append((f"{family.path(network, 'projection')}.", "embeddings"))
         for index in range(len(family.layers(network))):
             for kind, component in _LAYER_PARTS.items():
                 found.append((f"{family.path(network, kind, index)}.", component))

@@ -18,7 +18,8 @@ from torch import nn
 from compressbert.errors import ConfigError, InputError
 from compressbert.model import surgery
 from compressbert.model.handle import Model
-from compressbert.model.survivors import checked, checked_per_layer
+from compressbert.model.parts import Layer
+from compressbert.model.survivors import checked, checked_per_layer, once_per_weights
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,18 @@ def keep_layers(model: Model, layers: Sequence[int]) -> None:
         layers: Layers that survive, in ascending order.
 
     Raises:
-        ConfigError: None left, one that does not exist, one named twice, or not in ascending order.
+        ConfigError: None left, one that does not exist, one named twice, or not in ascending order; or layers that
+            share their weights in a way that these alone cannot.
     """
-    blocks = model.family.layer_list(model.network)
-    kept = checked(layers, len(blocks), "layer")
+    count = len(model.family.blocks(model.network))
+    kept = checked(layers, count, "layer")
     if list(layers) != kept:
         raise ConfigError(
             f"Layers to keep must be in ascending order, found {list(layers)}.", hint=f"Write {kept} instead."
         )
-    if len(kept) == len(blocks):
+    if len(kept) == count:
         return
-    parent, _, leaf = model.family.path(model.network, "layers").rpartition(".")
-    setattr(model.network.get_submodule(parent), leaf, nn.ModuleList(blocks[index] for index in kept))
+    model.family.keep_blocks(model.network, kept)
     for index, layer in enumerate(model.family.layers(model.network)):
         if hasattr(layer.attention, "layer_idx"):
             layer.attention.layer_idx = index  # type: ignore[assignment]
@@ -68,19 +69,20 @@ def keep_heads(model: Model, heads: Mapping[int, Sequence[int]]) -> None:
     """Keep these attention heads; layers that are not mentioned stay as they are.
 
     Equal to zeroing the columns of the attention's output projection that read a removed head. The head size
-    and the softmax scaling stay those of the full model.
+    and the softmax scaling stay those of the full model. Layers that share their weights lose the same heads.
 
     Args:
         model: Changed in place.
         heads: Layer to the heads that survive in it, at least one.
 
     Raises:
-        ConfigError: A layer or head that does not exist, a head named twice, or a layer without any head.
+        ConfigError: A layer or head that does not exist, a head named twice, or a layer without any head; or
+            different heads in layers that share their weights.
     """
     layers = model.family.layers(model.network)
     size = model.family.head_size(model.network)
     kept = checked_per_layer(heads, layers, "head", [layer.heads for layer in layers])
-    for index, survivors in kept.items():
+    for index, survivors in once_per_weights(kept, _owners(model), "heads").items():
         layer = layers[index]
         units = [head * size + offset for head in survivors for offset in range(size)]
         for projection in (layer.query, layer.key, layer.value):
@@ -94,20 +96,21 @@ def keep_heads(model: Model, heads: Mapping[int, Sequence[int]]) -> None:
 def keep_neurons(model: Model, neurons: Mapping[int, Sequence[int]]) -> None:
     """Keep these FFN neurons; layers that are not mentioned stay as they are.
 
-    Equal to zeroing the columns of the FFN's output projection that read a removed neuron.
+    Equal to zeroing the columns of the FFN's output projection that read a removed neuron. Layers that share their
+    weights lose the same neurons.
 
     Args:
         model: Changed in place.
         neurons: Layer to the neurons that survive in it, at least one.
 
     Raises:
-        ConfigError: A layer or neuron that does not exist, a neuron named twice, or a layer without any; or a
-            family whose widths cannot be cut.
+        ConfigError: A layer or neuron that does not exist, a neuron named twice, or a layer without any; different
+            neurons in layers that share their weights; or a family whose widths cannot be cut.
     """
     _refuse_bottlenecks(model)
     layers = model.family.layers(model.network)
     kept = checked_per_layer(neurons, layers, "neuron", [layer.ffn for layer in layers])
-    for index, survivors in kept.items():
+    for index, survivors in once_per_weights(kept, _owners(model), "neurons").items():
         surgery.keep_outputs(layers[index].ffn_in, survivors)
         surgery.keep_inputs(layers[index].ffn_out, survivors)
     if kept:
@@ -143,7 +146,7 @@ def keep_hidden(model: Model, dimensions: Sequence[int]) -> None:
             if table is not None:
                 surgery.keep_columns(table, kept)
         surgery.keep_features(embeddings.norm, kept)
-    for layer in family.layers(network):
+    for layer in distinct_layers(model):
         for reader in (layer.query, layer.key, layer.value, layer.ffn_in):
             surgery.keep_inputs(reader, kept)
         for writer in (layer.attention_out, layer.ffn_out):
@@ -175,6 +178,19 @@ def quantize_int8(model: Model, *, modules: Sequence[str] | None = None, portabl
     """
     names = default_int8_modules(model) if modules is None else list(modules)
     _quantize(model, names, empty=False, portable=portable)
+
+
+def distinct_layers(model: Model) -> list[Layer]:
+    """The layers with weights of their own: one of each set that shares them."""
+    owners, layers = _owners(model), model.family.layers(model.network)
+    return [layer for index, layer in enumerate(layers) if owners[index] == index]
+
+
+def spread(model: Model, chosen: Sequence[list[int]]) -> dict[int, list[int]]:
+    """Survivors for every layer, from those of `distinct_layers`, in the same order."""
+    owners = _owners(model)
+    first = dict(zip(dict.fromkeys(owners), chosen, strict=True))
+    return {layer: first[owner] for layer, owner in enumerate(owners)}
 
 
 def default_int8_modules(model: Model) -> list[str]:
@@ -281,6 +297,10 @@ def _head_narrowing(model: Model) -> list[Callable[[list[int]], None]]:
     return work
 
 
+def _owners(model: Model) -> list[int]:
+    return model.family.owners(model.network)
+
+
 def _hidden(model: Model) -> int:
     return model.family.layers(model.network)[0].hidden
 
@@ -298,7 +318,7 @@ def _settle_config(model: Model) -> None:
     family, config, base = model.family, model.network.config, model.base_config
     layers = family.layers(model.network)
     at = family.config_at
-    setattr(config, at["layers"], len(layers))
+    family.set_depth(config, len(layers))
     ffn = {layer.ffn for layer in layers}
     setattr(config, at["ffn"], ffn.pop() if len(ffn) == 1 else base[at["ffn"]])
     sizes = {"hidden": base[at["hidden"]], "heads": base[at["heads"]]}
@@ -309,9 +329,8 @@ def _settle_config(model: Model) -> None:
     if "embedding" in at:
         embedding = cast(int, family.embeddings(model.network).word.embedding_dim)
         projected = family.embeddings(model.network).projection is not None
-        if projected == (
-            embedding == sizes["hidden"]
-        ):  # a stock network projects only between different widths
+        # Most stock networks project only between different widths.
+        if not family.always_projects and projected == (embedding == sizes["hidden"]):
             sizes = {"hidden": base[at["hidden"]], "heads": base[at["heads"]]}
             embedding = base[at["embedding"]]
         sizes["embedding"] = embedding

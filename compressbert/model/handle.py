@@ -12,7 +12,8 @@ from transformers.utils import ModelOutput
 
 from compressbert.errors import ConfigError
 from compressbert.model import architectures
-from compressbert.model.families import Family, family_of
+from compressbert.model.families import family_of
+from compressbert.model.family import Family
 from compressbert.model.pooling import Pooling
 from compressbert.nn.int8 import Int8Embedding, Int8Linear
 

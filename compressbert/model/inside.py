@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers.utils import ModelOutput
 
-from compressbert.model.families import Layer
 from compressbert.model.handle import Model
+from compressbert.model.parts import Layer
+from compressbert.nn.in_turn import hook_in_turn
 
 _VECTORS = ("query", "key", "value")
 
@@ -56,11 +55,12 @@ def look_inside(model: Model, inputs: Mapping[str, Tensor], *, layers: tuple[int
     family, network = model.family, model.network
     found = family.layers(network)
     vectors: dict[str, dict[int, Tensor]] = {kind: {} for kind in _VECTORS}
-    handles = [
-        _keep(getattr(found[index], kind), vectors[kind], index) for index in layers for kind in _VECTORS
-    ]
+    handles = []
+    for kind in _VECTORS:
+        modules = [getattr(layer, kind) for layer in found]
+        handles += hook_in_turn(modules, after=vectors[kind].__setitem__, places=layers)
     try:
-        with states_between(list(family.layer_list(network))) as hidden:
+        with states_between(family.blocks(network)) as hidden:
             output = model(**inputs)
     finally:
         for handle in handles:
@@ -78,8 +78,12 @@ def look_inside(model: Model, inputs: Mapping[str, Tensor], *, layers: tuple[int
 def states_between(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """A list that a pass through ``blocks`` fills: what the first one reads, then what each gives."""
     seen: list[Tensor] = []
-    handles = [blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))]
-    handles += [block.register_forward_hook(lambda _, __, states: seen.append(states)) for block in blocks]
+
+    def first(place: int, states: Tensor) -> None:
+        if place == 0:
+            seen.append(states)
+
+    handles = hook_in_turn(blocks, before=first, after=lambda _, states: seen.append(states))
     try:
         yield seen
     finally:
@@ -94,22 +98,12 @@ def first_layers(model: Model, count: int) -> Iterator[Model]:
     The encoder shares its modules with ``model``, which has them all again afterwards.
     """
     family, encoder = model.family, model.network.base_model
-    blocks = family.layer_list(model.network)
-    parent, _, leaf = family.path(encoder, "layers").rpartition(".")
-    holder = encoder.get_submodule(parent)
-    setattr(holder, leaf, nn.ModuleList(list(blocks)[:count]))
+    undo = family.run_blocks(model.network, family.blocks(model.network)[:count])
     try:
         yield replace(model, network=encoder, pooling=None)
     finally:
-        setattr(holder, leaf, blocks)
+        undo()
 
 
 def _scaling(layer: Layer) -> float:
     return float(layer.attention.scaling)  # type: ignore[arg-type]
-
-
-def _keep(module: nn.Module, into: dict[int, Tensor], index: int) -> RemovableHandle:
-    def hook(_: nn.Module, __: Any, rows: Tensor) -> None:
-        into[index] = rows
-
-    return module.register_forward_hook(hook)

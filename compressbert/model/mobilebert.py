@@ -21,9 +21,9 @@ from transformers.models.mobilebert.modeling_mobilebert import NoNorm
 
 from compressbert.errors import ConfigError
 from compressbert.model import stock
-from compressbert.model.families import Bottleneck
 from compressbert.model.handle import Model
 from compressbert.model.narrow_words import leading, principal_basis, vectors_of, weight_of
+from compressbert.model.parts import Bottleneck
 
 Norm = Literal["no_norm", "layer_norm"]
 
@@ -247,13 +247,13 @@ def _take_head(model: Model, source: Model) -> None:
     own = {
         name.removeprefix(model.family.encoder_prefix(model.network)): module for name, module in own.items()
     }
-    same_activation = len(own) == 1 or source.family.name in ("bert", "roberta", "mobilebert")
+    same_activation = len(own) == 1 or source.family.name in ("bert", "roberta", "mobilebert", "albert")
     if same_activation and _shapes(own) == _shapes(theirs):
         for name, module in own.items():
             module.load_state_dict(theirs[name].state_dict())
 
 
-_NAMES = {"classifier.dense": "pooler.dense", "classifier.out_proj": "classifier"}
+_NAMES = {"pooler": "pooler.dense", "classifier.dense": "pooler.dense", "classifier.out_proj": "classifier"}
 
 
 def _shapes(modules: Mapping[str, nn.Module]) -> dict[str, torch.Size]:

@@ -60,7 +60,9 @@ def build_student(teacher: Model, shape: Shape, *, init: Init, seed: int = 0) ->
         return student
     config = copy.deepcopy(teacher.network.config)
     for kind, size in sizes.items():
-        setattr(config, teacher.family.config_at[kind], size)
+        if kind != "layers":
+            setattr(config, teacher.family.config_at[kind], size)
+    teacher.family.set_depth(config, sizes["layers"])
     with torch.random.fork_rng(devices=[]), stock.quiet():
         torch.manual_seed(seed)
         network = type(teacher.network)(config).float().eval()
@@ -155,11 +157,10 @@ def _cut_into(student: Model, teacher: Model, layers: Sequence[int]) -> None:
     """Fill every tensor of ``student`` with the part of its teacher's that it has room for."""
     source = dict(teacher.network.state_dict())
     inside = _inside_heads(student, teacher)
-    own_list = student.family.path(student.network, "layers") + "."
+    places = _places(student, teacher, layers)
     with torch.no_grad():
         for name, tensor in student.network.state_dict().items():
-            origin = _origin(name, own_list, layers)
-            values = source[origin]
+            values = source[_origin(name, places)]
             for axis, size in enumerate(tensor.shape):
                 chosen = inside.get((name, axis))
                 if chosen is None:
@@ -168,12 +169,31 @@ def _cut_into(student: Model, teacher: Model, layers: Sequence[int]) -> None:
             tensor.copy_(values)
 
 
-def _origin(name: str, own_list: str, layers: Sequence[int]) -> str:
-    """The teacher's name for a tensor of the student: layer i of the student is ``layers[i]``."""
-    if not name.startswith(own_list):
-        return name
-    index, _, leaf = name.removeprefix(own_list).partition(".")
-    return f"{own_list}{layers[int(index)]}.{leaf}"
+def _places(student: Model, teacher: Model, layers: Sequence[int]) -> dict[str, str]:
+    """The name of each of the student's layers and of the teacher's that it starts from.
+
+    Raises:
+        ConfigError: The student's layers share their weights otherwise than those of the teacher.
+    """
+    found: dict[str, str] = {}
+    for index, layer in enumerate(layers):
+        own, other = (
+            f"{model.family.path(model.network, 'layer', at)}."
+            for model, at in ((student, index), (teacher, layer))
+        )
+        if found.setdefault(own, other) != other:
+            raise ConfigError(
+                f"Layers {list(layers)} share their weights otherwise in the teacher than in a student of "
+                f"{len(layers)} layers.",
+                hint="Choose as many of each of the teacher's groups of layers, or set init: random.",
+            )
+    return found
+
+
+def _origin(name: str, places: Mapping[str, str]) -> str:
+    """The teacher's name for a tensor of the student."""
+    own = next((place for place in places if name.startswith(place)), "")
+    return places.get(own, own) + name.removeprefix(own)
 
 
 def _inside_heads(student: Model, teacher: Model) -> dict[tuple[str, int], Tensor]:

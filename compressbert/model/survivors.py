@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from compressbert.errors import ConfigError
-from compressbert.model.families import Layer
+from compressbert.model.parts import Layer
 
 
 def checked(indices: Sequence[int], count: int, noun: str, where: str = "") -> list[int]:
@@ -36,3 +36,28 @@ def checked_per_layer(
         index: checked(list(keep[index]), counts[index], noun, f" in layer {index}") for index in sorted(keep)
     }
     return {index: survivors for index, survivors in kept.items() if len(survivors) < counts[index]}
+
+
+def once_per_weights(kept: Mapping[int, list[int]], owners: Sequence[int], noun: str) -> dict[int, list[int]]:
+    """Survivors by the first layer of each set that shares its weights.
+
+    Args:
+        kept: Survivors of each layer that loses something.
+        owners: For every layer the first one with the same weights.
+        noun: What survives, in the plural.
+
+    Raises:
+        ConfigError: Layers that share their weights would keep different ones.
+    """
+    found: dict[int, list[int]] = {}
+    for owner in dict.fromkeys(owners):
+        sharing = [layer for layer, other in enumerate(owners) if other == owner]
+        survivors = [kept.get(layer) for layer in sharing]
+        if any(each != survivors[0] for each in survivors):
+            raise ConfigError(
+                f"Layers {', '.join(map(str, sharing))} share their weights, so they keep the same {noun}.",
+                hint=f"Name the same {noun} for each of them.",
+            )
+        if survivors[0] is not None:
+            found[owner] = survivors[0]
+    return found

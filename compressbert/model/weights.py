@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compressbert.errors import InputError, WorkError
-from compressbert.model.families import encoder_prefix
+from compressbert.model.family import encoder_prefix
 
 # Positions were saved as tensors by old versions of transformers; networks compute them now.
 _IGNORED = (".position_ids", ".token_type_ids")

@@ -26,10 +26,15 @@ def gate_gradient(outputs: Tensor, gradients: Tensor, head_size: int) -> Tensor:
     Returns:
         (B, A), in double precision. Padding contributes nothing: its gradient is 0.
     """
+    return signed_gate_gradient(outputs, gradients, head_size).abs()
+
+
+def signed_gate_gradient(outputs: Tensor, gradients: Tensor, head_size: int) -> Tensor:
+    """∂L/∂ξ_h of `gate_gradient`, with its sign: gates that are one add up before the absolute value."""
     products = outputs.detach().double() * gradients.double()
     batch, length, width = products.shape
     heads = products.view(batch, length, width // head_size, head_size)  # (B, S, A, d)
-    return heads.sum(dim=(1, 3)).abs()
+    return heads.sum(dim=(1, 3))
 
 
 def head_importance(
@@ -44,7 +49,8 @@ def head_importance(
     not cancel. One backward pass per batch; weights collect no gradient.
 
     Args:
-        projections: For each layer, the module that reads the concatenated head outputs.
+        projections: For each layer, the module that reads the concatenated head outputs. One that runs several times
+            in a pass, for layers that share their weights, has one gate a head for all its runs.
         head_size: d, the width of one head.
         batches: Batches to score on.
         loss: Runs the model on a batch and returns the *sum* over its examples of the loss.
@@ -52,14 +58,14 @@ def head_importance(
     Returns:
         For each layer, (heads,) scores in double precision.
     """
-    seen: dict[int, Tensor] = {}
+    seen: list[list[Tensor]] = [[] for _ in projections]
 
     def keep(index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             outputs = inputs[0]
             if not outputs.requires_grad:  # frozen weights below: start the graph here
                 outputs = outputs.detach().requires_grad_(True)
-            seen[index] = outputs
+            seen[index].append(outputs)
             return (outputs, *inputs[1:])
 
         return hook
@@ -69,16 +75,26 @@ def head_importance(
     examples = 0
     try:
         for batch in batches:
+            for runs in seen:
+                runs.clear()
             value = loss(batch)
-            outputs = [seen[index] for index in range(len(projections))]
-            gradients = torch.autograd.grad(value, outputs)
-            scores = [gate_gradient(o, g, head_size).cpu() for o, g in zip(outputs, gradients, strict=True)]
+            gradients = iter(torch.autograd.grad(value, [outputs for runs in seen for outputs in runs]))
+            scores = [
+                _total(signed_gate_gradient(outputs, next(gradients), head_size) for outputs in runs)
+                .abs()
+                .cpu()
+                for runs in seen
+            ]
             totals = [s.sum(0) + (totals[i] if totals else 0.0) for i, s in enumerate(scores)]
             examples += len(scores[0])
     finally:
         for handle in handles:
             handle.remove()
     return [total / examples for total in totals]
+
+
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).sum(dim=0)
 
 
 def normalize_layers(scores: Sequence[Tensor]) -> list[Tensor]:

@@ -62,7 +62,7 @@ def test_dropping_nothing_is_identical_and_dropping_all_reads_the_embeddings(
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     batch = padded_batch(family)
-    layers = model.family.layer_list(model.network)
+    layers = model.family.blocks(model.network)
     expected = logits(model, batch)
     model.train()
     for layer in model.family.layers(model.network):
@@ -128,7 +128,7 @@ def test_a_killed_training_resumes_with_the_same_skips(tmp_path: Path) -> None:
             if step == dies_at:
                 raise WorkError("killed")
 
-        with dropped_layers(student.family.layer_list(student.network), 0.5):
+        with dropped_layers(student.family.blocks(student.network), 0.5):
             run.fit(student, task_loss(run), stage="layerdrop", before_step=die)
         return weights(student)
 

@@ -97,7 +97,7 @@ def test_a_phase_reaches_its_layer_and_what_that_reads_alone(tmp_path: Path) -> 
     with first_layers(student, 2) as lower:
         loss = phase_loss(teacher_inside(run, (1,)), 1, 1, 3, Config())
         sum(loss(lower, batch).values()).backward()
-    blocks = student.family.layer_list(student.network)
+    blocks = student.family.blocks(student.network)
     assert len(blocks) == 3
     reached = [any(p.grad is not None and p.grad.any() for p in block.parameters()) for block in blocks]
     assert reached == [True, True, False]

@@ -19,7 +19,7 @@ from compressbert.model import edits
 from compressbert.model.checkpoint import TaskSpec, load, save
 from compressbert.model.handle import Model
 from tests.model.build import difference, logits, tiny_model
-from tests.tiny import FAMILIES, padded_batch, save_tiny, tiny_network
+from tests.tiny import FAMILIES, own_weights, padded_batch, save_tiny, tiny_network
 
 POLARITY = TaskSpec("sequence-classification", ("negative", "positive"), 2)
 
@@ -47,9 +47,9 @@ def prune(model: Model) -> None:
 @pytest.mark.parametrize("head", ["classification", "masked-lm"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stock_folder_loads_exactly_and_round_trips(family: str, head: str, tmp_path: Path) -> None:
-    folder = save_tiny(tmp_path / "stock", family, head=head)
+    folder = save_tiny(tmp_path / "stock", family, head=head, **own_weights(family))
     model = load(folder)
-    network = tiny_network(family, head=head)
+    network = tiny_network(family, head=head, **own_weights(family))
     with torch.no_grad():
         assert difference(logits(model, family), network(**padded_batch(family)).logits) == 0.0
     assert not model.network.training
@@ -186,7 +186,7 @@ def test_masked_lm_and_classification_exchange_encoders(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_edited_folder_takes_a_new_head(family: str, tmp_path: Path) -> None:
-    model = tiny_model(family, head="masked-lm")
+    model = tiny_model(family, head="masked-lm", **own_weights(family))
     prune(model)
     edits.keep_hidden(model, range(24))
     save(model, tmp_path / "m")

@@ -36,15 +36,13 @@ def test_paths_lead_to_the_live_modules(family: str) -> None:
         for index, layer in enumerate(found.layers(network)):
             for kind in found.layer_at:
                 assert network.get_submodule(found.path(network, kind, index)) is getattr(layer, kind)
-            assert (
-                network.get_submodule(found.path(network, "layer", index)) is found.layer_list(network)[index]
-            )
+            assert network.get_submodule(found.path(network, "layer", index)) is found.blocks(network)[index]
             assert (layer.heads, layer.ffn) == (4, 64)
         embeddings = found.embeddings(network)
         assert embeddings.word is network.get_input_embeddings()
         assert network.get_submodule(found.path(network, "position")) is embeddings.position
         assert (embeddings.token_type is None) == (family == "distilbert")
-        assert (embeddings.projection is not None) == (family == "electra")
+        assert (embeddings.projection is not None) == (family in ("electra", "albert"))
         assert embeddings.position_offset == (2 if family == "roberta" else 0)
         assert found.head_size(network) == 8
 
@@ -56,6 +54,7 @@ def test_paths_lead_to_the_live_modules(family: str) -> None:
         ("roberta", {"classifier.dense", "classifier.out_proj"}),
         ("distilbert", {"pre_classifier", "classifier"}),
         ("electra", {"classifier.dense", "classifier.out_proj"}),
+        ("albert", {"albert.pooler", "classifier"}),
     ],
 )
 def test_head_modules(family: str, names: set[str]) -> None:
@@ -79,7 +78,7 @@ def test_relatives_of_roberta(network_class: type, config_class: type) -> None:
 
 def test_other_types_are_refused_by_name() -> None:
     with pytest.raises(
-        InputError, match=r"'gpt2' are not supported\. Supported: bert, camembert, distilbert"
+        InputError, match=r"'gpt2' are not supported\. Supported: albert, bert, camembert, distilbert"
     ):
         family_of("gpt2")
 

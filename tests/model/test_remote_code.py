@@ -18,7 +18,7 @@ from compressbert.model.checkpoint import load, save
 from compressbert.model.remote_code import manifest
 from compressbert.model.stock import quiet
 from tests.model.build import tiny_model
-from tests.tiny import FAMILIES, padded_batch
+from tests.tiny import FAMILIES, own_weights, padded_batch
 
 PLAIN = """
 import sys
@@ -60,7 +60,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, obje
     root = tmp_path_factory.mktemp("folders")
     for case in CASES:
         family, head, kind = case.split()
-        model = tiny_model(family, head=head)
+        model = tiny_model(family, head=head, **own_weights(family))
         edits.keep_heads(model, {0: [0, 2], 1: [3]})
         if kind != "heads":
             edits.keep_hidden(model, range(3, 30))

@@ -22,7 +22,7 @@ Cost: `epochs` of training for part 1, `retune_epochs` for part 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
@@ -95,12 +95,14 @@ def layers_after(count: int, remove: Removal | Sequence[int], layers: int | None
 
 
 @contextmanager
-def dropped_layers(layers: nn.ModuleList, rate: float) -> Iterator[None]:
+def dropped_layers(layers: Iterable[nn.Module], rate: float) -> Iterator[None]:
     """Skip each layer with probability ``rate`` in training mode while the block runs.
 
+    A module that stands there for several layers is skipped in each of them by a draw of its own.
     The draws come from torch's global CPU generator, which training checkpoints, so a resumed run skips the
     same layers.
     """
+    layers = list(dict.fromkeys(layers))
     for layer in layers:
         layer.forward = _maybe_skipped(layer, layer.forward, rate)
     try:
@@ -130,7 +132,7 @@ def compress(model: Model, config: Config, run: Run) -> Model:
     kept = layers_after(count, config.remove, config.layers)
     pruned = trainable_copy(model, "layerdrop")
     if config.rate:
-        with dropped_layers(pruned.family.layer_list(pruned.network), config.rate):
+        with dropped_layers(pruned.family.blocks(pruned.network), config.rate):
             run.fit(pruned, task_loss(run), stage="layerdrop", depends_on=config)
     keep_layers(pruned, kept)
     run.note(f"Layers kept: {', '.join(map(str, kept))} of {count}.")

@@ -12,7 +12,8 @@ heads are removed physically, a tenth of all heads at a time, until the budget i
 
 Differs from the paper: importance is estimated again after each step (the paper ranks once; `step_fraction:
 1` does that); a layer always keeps `minimum_heads`; a short re-tune with the dense model as teacher is
-offered (the paper has none, and it is off by default). Where the paper prunes until quality falls, here
+offered (the paper has none, and it is off by default). Layers that share their weights (ALBERT) lose the same heads:
+such a head has one gate for all its layers. Where the paper prunes until quality falls, here
 `keep` says how far.
 
 Cost: a forward and a backward pass over `rows` examples for each step; seconds for a small model.
@@ -31,7 +32,7 @@ from compressbert.config.schema import Positive
 from compressbert.data.batches import Batch
 from compressbert.methods.base import MethodConfig, Run, labels_of, trainable_copy
 from compressbert.methods.knowledge import retune
-from compressbert.model.edits import keep_heads
+from compressbert.model.edits import distinct_layers, keep_heads, spread
 from compressbert.model.handle import Model
 from compressbert.nn.importance import Scope, choose_heads, head_importance, normalize_layers
 
@@ -80,7 +81,7 @@ def keep_steps(keep: float, step_fraction: float) -> Iterator[float]:
 
 
 def score_heads(model: Model, batches: Sequence[Batch], run: Run, *, normalize: bool) -> list[Tensor]:
-    """Return the importance of every head, (heads,) for each layer, on ``batches``."""
+    """Return the importance of every head, (heads,) for each layer with weights of its own, on ``batches``."""
     model.eval()
 
     def summed_loss(batch: Batch) -> Tensor:
@@ -88,22 +89,22 @@ def score_heads(model: Model, batches: Sequence[Batch], run: Run, *, normalize: 
             mean = run.required_task.loss(model(**batch.inputs).logits, labels_of(batch))
         return mean * len(batch.examples)
 
-    projections = [layer.attention_out for layer in model.family.layers(model.network)]
+    projections = [layer.attention_out for layer in distinct_layers(model)]
     scores = head_importance(projections, model.family.head_size(model.network), batches, summed_loss)
     return normalize_layers(scores) if normalize else scores
 
 
 def surviving_heads(model: Model, config: Config, run: Run) -> list[list[int]]:
-    """Return the heads of each layer that survive all steps, counted as in ``model``."""
+    """Return the heads of each layer with weights of its own that survive all steps, counted as in ``model``."""
     working = trainable_copy(model, "michel")
     batches = list(run.sample_batches(model, config.rows))
-    counts = [layer.heads for layer in model.family.layers(model.network)]
+    counts = [layer.heads for layer in distinct_layers(model)]
     survivors = [list(range(count)) for count in counts]
     for keep in keep_steps(config.keep, config.step_fraction):
         scores = score_heads(working, batches, run, normalize=config.normalize)
         chosen = choose_heads(scores, keep, scope=config.scope, minimum=config.minimum_heads, counts=counts)
         survivors = [[old[i] for i in new] for old, new in zip(survivors, chosen, strict=True)]
-        keep_heads(working, dict(enumerate(chosen)))
+        keep_heads(working, spread(working, chosen))
     return survivors
 
 
@@ -117,8 +118,9 @@ def compress(model: Model, config: Config, run: Run) -> Model:
     survivors = surviving_heads(model, config, run)
     pruned = trainable_copy(model, "michel")
     counts = [layer.heads for layer in model.family.layers(model.network)]
-    keep_heads(pruned, dict(enumerate(survivors)))
-    run.note(f"Heads kept in each layer: {[len(heads) for heads in survivors]} of {counts}.")
+    kept = spread(pruned, survivors)
+    keep_heads(pruned, kept)
+    run.note(f"Heads kept in each layer: {[len(heads) for heads in kept.values()]} of {counts}.")
     retune(
         pruned, model, run, epochs=config.retune_epochs, config=config,
         hard_weight=config.retune_hard_weight, dropout=config.retune_dropout,

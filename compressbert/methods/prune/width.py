@@ -37,7 +37,7 @@ from compressbert.config.schema import Positive
 from compressbert.data.batches import Batch
 from compressbert.methods.base import MethodConfig, Run, labels_of, trainable_copy
 from compressbert.methods.knowledge import retune
-from compressbert.model.edits import keep_hidden, keep_neurons
+from compressbert.model.edits import distinct_layers, keep_hidden, keep_neurons, spread
 from compressbert.model.handle import Model
 from compressbert.nn.importance import Scope, choose_units
 
@@ -105,7 +105,7 @@ def group_scores(model: Model, measure: Measure) -> tuple[list[Tensor], Tensor]:
         model: Not changed; for taylor its weights carry gradients.
 
     Returns:
-        For each layer, (neurons,) scores; and (hidden,) scores.
+        For each layer with weights of its own, (neurons,) scores; and (hidden,) scores.
     """
     graph = torch_pruning.DependencyGraph().build_dependency(
         model.network,
@@ -123,7 +123,7 @@ def group_scores(model: Model, measure: Measure) -> tuple[list[Tensor], Tensor]:
         scores: Tensor = scorer(group)
         return scores.detach().double().cpu()
 
-    layers = model.family.layers(model.network)
+    layers = distinct_layers(model)
     return [score(layer.ffn_in) for layer in layers], score(layers[0].ffn_out)
 
 
@@ -144,10 +144,11 @@ def compress(model: Model, config: Config, run: Run) -> Model:
         [hidden], config.hidden_keep, scope="layer", multiple=config.round_to, unit="dimensions"
     )[0]
     pruned = trainable_copy(model, "width")
-    keep_neurons(pruned, dict(enumerate(neurons)))
+    kept = spread(pruned, neurons)
+    keep_neurons(pruned, kept)
     keep_hidden(pruned, dimensions)
     run.note(
-        f"FFN neurons kept in each layer: {[len(n) for n in neurons]}; residual width: {len(dimensions)}."
+        f"FFN neurons kept in each layer: {[len(n) for n in kept.values()]}; residual width: {len(dimensions)}."
     )
     retune(pruned, model, run, epochs=config.retune_epochs, config=config)
     return pruned
