@@ -109,6 +109,9 @@ class TrainConfig(Settings):
         "linear", description="Learning rate after warm-up."
     )
     max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="Gradient clipping; 0 for none.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="Dropout of the network meanwhile; unset: its own. 0 trains twice as fast on CPUs."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware has it."
     )

@@ -101,7 +101,9 @@ class AttentionWriter:
             raise TypeError("without packing there is no telling texts apart")
         q, k, v = views
 
-        def one_text(number: str) -> str:
+        def one_text(turn: str) -> list[str]:
+            number = graph.node("Unsqueeze", [turn, graph.integers(0)], f"{name}.text")
+
             def bound(places: str, part: str) -> str:
                 return graph.node("Gather", [places, number], f"{name}.{part}")
 
@@ -114,9 +116,10 @@ class AttentionWriter:
             asking = graph.node("Slice", [q, *own], f"{name}.q_of_text")
             asked = graph.node("Slice", [k, *keys], f"{name}.k_of_text")
             given = graph.node("Slice", [v, *keys], f"{name}.v_of_text")
-            return self._attend(asking, asked, given, name, "")
+            return [self._attend(asking, asked, given, name, "")]
 
-        return graph.for_each(self.batch, f"{name}.contexts", one_text)
+        (contexts,) = graph.for_each(self.batch, f"{name}.texts", one_text)
+        return contexts
 
     def _attend(self, query: str, key: str, value: str, name: str, mask: str) -> str:
         """(tokens, batch, heads, head size) each; the result has the tokens of the queries."""

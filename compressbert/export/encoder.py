@@ -102,17 +102,9 @@ def first_tokens(graph: GraphBuilder, encoded: Encoded) -> str:
 
 
 def _first_rows(graph: GraphBuilder, rows: str, batch: str, packing: Packing | None, name: str) -> str:
-    def full(own: str) -> str:
-        return graph.node("Slice", [rows, graph.integers(0), batch], own)
-
     if packing is None:
-        return full(name)
-    return packing.choose(
-        graph,
-        name,
-        full=lambda: full(f"{name}.full"),
-        padded=lambda: graph.node("Gather", [rows, packing.starts], f"{name}.padded"),
-    )
+        return graph.node("Slice", [rows, graph.integers(0), batch], name)
+    return graph.node("Gather", [rows, packing.starts], name)
 
 
 def batch_first(graph: GraphBuilder, encoded: Encoded, width: int) -> str:

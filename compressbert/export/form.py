@@ -16,12 +16,15 @@ class Form:
         attention: Of full batches. products: two matrix products and a softmax; kernel: `MultiHeadAttention`.
         qkv: apart: a product each for queries, keys and values; joined: one product for all three.
         norm: sum: the residual's sum, then `LayerNormalization`; skip: `SkipLayerNormalization`.
+        texts: grouped: a large batch group by group, each small enough for the cache; together: all at once, which
+            may suit machines with many cores.
     """
 
     rows: Literal["packed", "padded"] = "packed"
     attention: Literal["products", "kernel"] = "products"
     qkv: Literal["apart", "joined"] = "apart"
     norm: Literal["sum", "skip"] = "sum"
+    texts: Literal["grouped", "together"] = "grouped"
 
     def changes(self) -> dict[str, str]:
         """What differs from the default."""
@@ -38,4 +41,5 @@ def candidates() -> tuple[Form, ...]:
         replace(default, attention="kernel"),
         replace(default, qkv="joined"),
         replace(default, norm="skip"),
+        replace(default, texts="together"),
     )

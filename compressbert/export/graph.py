@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class GraphBuilder:
         self._stored: dict[tuple[Any, ...], tuple[str, Tensor]] = {}
         self._quantized: dict[tuple[str, object], tuple[str, str, str]] = {}
         self._values: set[str] = set()
+        self._instead: Mapping[str, str] = {}
 
     def node(self, op: str, inputs: Sequence[str], name: str, *, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output; returns the output's name, which is ``name``."""
@@ -50,7 +52,8 @@ class GraphBuilder:
             if name in self._values:
                 raise ValueError(f"two values of the graph are called {name}")
             self._values.add(name)
-        node = helper.make_node(op, list(inputs), list(names), name=names[0], domain=domain, **attributes)
+        read = [self._instead.get(value, value) for value in inputs]
+        node = helper.make_node(op, read, list(names), name=names[0], domain=domain, **attributes)
         self._nodes.append(node)
         return list(names)
 
@@ -74,42 +77,71 @@ class GraphBuilder:
                 for way, write in (("then", then), ("else", otherwise))]  # fmt: skip
         return self.nodes("If", [condition], list(kinds), then_branch=ways[0], else_branch=ways[1])
 
-    def for_each(self, count: str, name: str, write: Callable[[str], str]) -> str:
-        """What ``write`` gives for 0, 1, … one after the other, joined along the first axis.
+    def for_each(self, count: str, name: str, write: Callable[[str], Sequence[str]]) -> list[str]:
+        """What ``write`` gives for 0, 1, … one after the other, each of its values joined along the first axis.
 
         Args:
             count: How often, an int64 vector of one element, at least 1.
-            name: Of the result, fp32.
-            write: Is given the number as an int64 vector of one element, and writes the nodes of one turn.
+            name: Of the loop.
+            write: Is given the number as an int64 scalar, writes the nodes of one turn and returns its values, fp32.
+
+        Returns:
+            The joined values. They take the names that ``write`` gave to the parts, which get others.
         """
-        number, going, parts = f"{name}.number", f"{name}.going", f"{name}.parts_before"
+        number, going = f"{name}.number", f"{name}.going"
         body, outside = onnx.GraphProto(name=f"{name}.body"), self._nodes
         self._nodes = body.node
         try:
-            part = write(self.node("Unsqueeze", [number, self.integers(0)], f"{name}.turn"))
-            self.node("SequenceInsert", [parts, part], f"{name}.parts_after")
+            values = list(write(number))
+            parts = self._set_aside(body, {value: f"{name}.{value}" for value in values})
+            before, after = ([f"{part}.{when}" for part in parts] for when in ("before", "after"))
+            for held, part, more in zip(before, parts, after, strict=True):
+                self.node("SequenceInsert", [held, part], more)
             self.node("Identity", [going], f"{name}.going_on")
         finally:
             self._nodes = outside
-        rows = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
-        sequence = helper.make_sequence_type_proto(rows)
+        sequence = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
         body.input.extend(
             [
                 helper.make_tensor_value_info(number, TensorProto.INT64, []),
                 helper.make_tensor_value_info(going, TensorProto.BOOL, []),
-                helper.make_value_info(parts, sequence),
+                *(helper.make_value_info(held, sequence) for held in before),
             ]
         )
         body.output.extend(
             [
                 helper.make_tensor_value_info(f"{name}.going_on", TensorProto.BOOL, []),
-                helper.make_value_info(f"{name}.parts_after", sequence),
+                *(helper.make_value_info(more, sequence) for more in after),
             ]
         )
         turns = self.node("Squeeze", [count], f"{name}.turns")
         empty = self.node("SequenceEmpty", [], f"{name}.empty", dtype=TensorProto.FLOAT)
-        found = self.node("Loop", [turns, "", empty], f"{name}.parts", body=body)
-        return self.node("ConcatFromSequence", [found], name, axis=0)
+        found = self.nodes(
+            "Loop", [turns, "", *[empty] * len(parts)], [f"{part}.all" for part in parts], body=body
+        )
+        return [
+            self.node("ConcatFromSequence", [all_parts], value, axis=0)
+            for all_parts, value in zip(found, values, strict=True)
+        ]
+
+    def _set_aside(self, body: onnx.GraphProto, names: Mapping[str, str]) -> list[str]:
+        """Give values of a body other names, so that theirs are free outside of it; returns the new ones."""
+        for node in body.node:
+            node.name = names.get(node.name, node.name)
+            for given in (node.input, node.output):
+                given[:] = [names.get(value, value) for value in given]
+        self._values = (self._values - names.keys()) | set(names.values())
+        return list(names.values())
+
+    @contextmanager
+    def reading(self, instead: Mapping[str, str]) -> Iterator[None]:
+        """Let nodes that are written meanwhile read the values of ``instead`` wherever they name its keys."""
+        outside = self._instead
+        self._instead = instead
+        try:
+            yield
+        finally:
+            self._instead = outside
 
     def _subgraph(
         self, name: str, kinds: Mapping[str, int], write: Callable[[], Sequence[str]]

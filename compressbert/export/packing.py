@@ -31,13 +31,15 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Packing:
-    """Which positions are rows. All but ``full`` are int64, and all but ``abreast`` empty where nothing is padded.
+    """Which positions are rows. All but ``full`` are int64.
+
+    Where nothing is padded, ``places``, ``key_starts`` and ``ends`` are empty.
 
     Attributes:
         full: Whether no position is padded, a scalar.
         abreast: (1,): how many texts lie side by side in the rows: the batch size, or 1 where text follows text.
         places: (rows,): the position of every row, counted over (batch, sequence).
-        starts: (batch,): the first row of every text.
+        starts: (batch,): the row of every text's first token.
         key_starts: (batch,): the first row of every text that may be read.
         ends: (batch,): the row after every text's last one.
     """
@@ -78,8 +80,10 @@ def write_packing(graph: GraphBuilder, sizes: Sizes) -> Packing:
         full,
         dict.fromkeys(names, TensorProto.INT64),
         then=lambda: [
-            graph.node("Identity", [value], f"{name}.full")
-            for name, value in zip(names, [sizes.batch, *[nothing] * 4], strict=True)
+            graph.node("Identity", [sizes.batch], "packing.abreast.full"),
+            graph.node("Identity", [nothing], "packing.places.full"),
+            _first_numbers(graph, sizes.batch, "packing.starts.full"),  # of rows that lie sequence first
+            *(graph.node("Identity", [nothing], f"{name}.full") for name in names[3:]),
         ],
         otherwise=lambda: [
             graph.node("Identity", [graph.integers(1)], "packing.abreast.padded"),
@@ -87,6 +91,13 @@ def write_packing(graph: GraphBuilder, sizes: Sizes) -> Packing:
         ],
     )
     return Packing(full, abreast, places, starts, key_starts, ends)
+
+
+def _first_numbers(graph: GraphBuilder, count: str, name: str) -> str:
+    """0, 1, … below ``count``, an int64 vector of one element."""
+    zero, one = (graph.constant(np.array(number, np.int64), f"index.{number}") for number in (0, 1))
+    end = graph.node("Squeeze", [count], f"{name}.end")
+    return graph.node("Range", [zero, end, one], name)
 
 
 def _write_rows(graph: GraphBuilder) -> list[str]:

@@ -27,6 +27,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from compressbert.errors import WorkError
 from compressbert.export.blocks import replay_blocks
 from compressbert.export.encoder import EMBEDDED, layer_output
+from compressbert.export.groups import ungrouped
 from compressbert.export.probes import Inputs, Limits, limits_of, probe_batches
 from compressbert.model.handle import Model
 
@@ -185,7 +186,7 @@ def _check_blocks(
     """
     layers = len(model.family.layers(model.network))
     blocks = [EMBEDDED, *(layer_output(index) for index in range(layers))]
-    inside = onnx.load(str(onnx_file), load_external_data=False)
+    inside = ungrouped(onnx.load(str(onnx_file), load_external_data=False))  # a probe is one group
     inside.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in blocks
     )

@@ -16,6 +16,7 @@ from compressbert.export.encoder import input_names, write_encoder
 from compressbert.export.folder import staging, write_companions
 from compressbert.export.form import Form
 from compressbert.export.graph import GraphBuilder
+from compressbert.export.groups import group_rows, write_in_groups
 from compressbert.export.metadata import metadata_of, ragged_note
 from compressbert.export.parity import Parity, check
 from compressbert.export.portable import explain
@@ -151,13 +152,17 @@ def _write_transformer(
     head = heads.head_of(model)
     if head is None:
         raise InputError(f"This model cannot be written directly: {heads.refusal(model)}.")
-    encoded = write_encoder(
-        emit,
-        model,
-        first_token_only=settings.optimize and head.reads_first_token,
-        form=form if settings.optimize else replace(form, rows="padded"),
-    )
-    return heads.write_head(emit, head, encoded, width=model.width)
+    form = form if settings.optimize else replace(form, rows="padded", texts="together")
+
+    def write() -> tuple[heads.Output, ...]:
+        first_token_only = settings.optimize and head.reads_first_token
+        encoded = write_encoder(emit, model, first_token_only=first_token_only, form=form)
+        return heads.write_head(emit, head, encoded, width=model.width)
+
+    # Scores of a whole vocabulary are as large as all else together, and joining them costs what groups gain.
+    if form.texts == "together" or head.kind == "masked-lm":
+        return write()
+    return write_in_groups(emit.graph, input_names(model), group_rows(model), write)
 
 
 def _refusal(model: Model) -> str:

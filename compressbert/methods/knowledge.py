@@ -7,13 +7,12 @@ because the outputs of all tokens would soon fill a disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressbert.config.schema import TaskKind
 from compressbert.data.alignment import matching_words
@@ -23,6 +22,7 @@ from compressbert.methods.base import MethodConfig, Run, labels_of
 from compressbert.model.handle import Model
 from compressbert.nn.losses import logit_mse, soft_target_loss
 from compressbert.tasks.base import Task
+from compressbert.train.dropout import dropout_of
 from compressbert.train.loop import Loss
 
 Soft = Literal["kl", "mse"]
@@ -155,20 +155,6 @@ def retune(
     loss = retune_loss(run, hard_weight=hard_weight)
     with dropout_of(model, dropout):
         run.fit(model, loss, stage="retune", epochs=epochs, depends_on=config)
-
-
-@contextmanager
-def dropout_of(model: Model, probability: float | None) -> Iterator[None]:
-    """Train with this dropout while the block runs; None leaves the model's own."""
-    modules = [module for module in model.network.modules() if isinstance(module, nn.Dropout)]
-    own = [module.p for module in modules]
-    for module in modules:
-        module.p = module.p if probability is None else probability
-    try:
-        yield
-    finally:
-        for module, before in zip(modules, own, strict=True):
-            module.p = before
 
 
 def task_loss(run: Run) -> Loss:

@@ -14,6 +14,7 @@ from compressbert.data.encode import Encoded
 from compressbert.errors import ConfigError
 from compressbert.model.handle import Model
 from compressbert.tasks.base import Task
+from compressbert.train.dropout import dropout_of
 from compressbert.train.memory import keep_freed_memory
 from compressbert.train.stage import Loss, Stage
 
@@ -80,7 +81,7 @@ def fit(
         model, encoded, loss, settings, task=task, seed=seed, folder=work / stage, validation=validation,
         extra_modules=extra_modules or {}, rate_of=rate_of,
     )  # fmt: skip
-    with run.training():
+    with dropout_of(model, settings.dropout), run.training():
         resumed_from = run.restore()
         with progress.track(stage, run.examples_in_all, "examples") as shown:
             shown.advance(run.state.examples)

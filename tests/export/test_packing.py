@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from compressbert.config.schema import ExportConfig
 from compressbert.export import blocks
 from compressbert.export.encoder import EMBEDDED, layer_output
+from compressbert.export.groups import ungrouped
 from compressbert.export.write import build
 from compressbert.model import edits
 from compressbert.model.handle import Model
@@ -46,7 +47,7 @@ def saved(model: Model, folder: Path, **settings: bool) -> Path:
 
 def inside(file: Path, batch: Batch, *values: str) -> list[NDArray[np.float32]]:
     """Values from inside a file."""
-    proto = onnx.load(str(file))
+    proto = ungrouped(onnx.load(str(file)))
     proto.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in values)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(list(values), {node.name: batch[node.name].numpy() for node in session.get_inputs()})

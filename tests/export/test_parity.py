@@ -95,7 +95,7 @@ COMMON: dict[str, Mutation] = {
     "the next text's first token asks": rewire(
         "layers.1.attention.padded.q_of_text", 1, "layers.1.attention.padded.next"
     ),
-    "first tokens from where texts end": rewire("layers.1.first_token.padded", 1, "packing.ends"),
+    "first tokens from where texts end": rewire("layers.1.first_token", 1, "packing.ends"),
     "positions counted over the batch": rewire("embeddings.packed.positions", 1, "batch_size"),
     "padding is never seen": operator("packing.smallest", "ReduceMax"),
     "texts read others in the first layer": others_read(0),

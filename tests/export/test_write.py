@@ -139,7 +139,7 @@ def test_int8_weights_are_stored_as_int8(tmp_path: Path) -> None:
 def test_products_of_one_input_share_its_quantization() -> None:
     model = tiny_model("bert", layers=3)
     edits.quantize_int8(model)
-    operators = [node.op_type for node in build(model, ExportConfig()).graph.node]
+    operators = [node.op_type for node in all_nodes(build(model, ExportConfig()).graph)]
     # Per layer: its input, the context, the FFN's input, its inner value. Then the first tokens, the pooler.
     assert operators.count("DynamicQuantizeLinear") == 3 * 4 + 1 + 1
     assert operators.count("MatMulIntegerToFloat") == 3 * 6 + 1

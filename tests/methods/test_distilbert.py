@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from compressbert.errors import ConfigError
 from compressbert.methods.distill import distilbert
 from compressbert.methods.distill.distilbert import Config, compress, distillation_loss
-from compressbert.methods.knowledge import dropout_of, forward
+from compressbert.methods.knowledge import forward
 from compressbert.model.edits import keep_layers
 from compressbert.model.handle import Model
 from compressbert.nn.losses import hidden_cosine, logit_mse, soft_binary_loss, soft_label_loss
+from compressbert.train.dropout import dropout_of
 from tests.methods.toy import logits, same_weights, toy_model, toy_run, weights
 from tests.tiny import padded_batch, tiny_network, tiny_tokenizer
 

@@ -40,11 +40,12 @@ from compressbert.data.encode import Encoded, token_counts
 from compressbert.data.masking import smoothed_weights
 from compressbert.errors import ConfigError
 from compressbert.methods.base import MethodConfig, Run, labels_of, trainable_copy
-from compressbert.methods.knowledge import Soft, dropout_of, forward, soft_loss, teacher_signals
+from compressbert.methods.knowledge import Soft, forward, soft_loss, teacher_signals
 from compressbert.model.edits import keep_layers
 from compressbert.model.handle import Model
 from compressbert.nn.layer_maps import Choice, choose_layers
 from compressbert.nn.losses import hidden_cosine
+from compressbert.train.dropout import dropout_of
 from compressbert.train.loop import Loss
 
 NEEDS = ("data",)
