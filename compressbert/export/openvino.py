@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from compressbert.export.folder import staging, write_companions
 from compressbert.export.metadata import metadata_of
 from compressbert.export.parity import Parity
 from compressbert.export.probes import Inputs, limits_from_config, limits_of, probe_batches
+from compressbert.export.trace import Outputs, output_names
 from compressbert.export.variants import Precision
 from compressbert.export.write import ExportFacts
 from compressbert.model.architectures.text_vectors import BiLSTMModel
@@ -102,32 +104,21 @@ def export_openvino(
             parity["fp32"] = found
             _save(openvino, fp32, stage / FILES["fp32"], model, "fp32")
         if "int8" in precisions:
-            int8 = _quantize(fp32, network.names, calibration or ())
-            parity["int8"] = _check_int8(openvino, fp32, int8, network.names, calibration or ())
+            int8 = _quantize(fp32, network.inputs, calibration or ())
+            parity["int8"] = _check_int8(openvino, fp32, int8, network.inputs, calibration or ())
             _save(openvino, int8, stage / FILES["int8"], model, "int8")
         write_companions(model, stage)
     files: dict[str, Path] = {precision: folder / FILES[precision] for precision in precisions}
     return ExportFacts(files, parity, time.perf_counter() - started, "trace", ())
 
 
-class _Traceable(nn.Module):
-    """A model's main output as a function of its inputs in a fixed order."""
+@dataclass(frozen=True)
+class _Traceable:
+    """A copy of a model as a function of ``inputs`` that gives ``outputs``, the main one first."""
 
-    def __init__(self, model: Model, names: tuple[str, ...], output: str) -> None:
-        super().__init__()
-        self.network = model.network
-        self.names, self.output = names, output
-        self._model = model
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> Tensor:
-        """(B, S) each to the output."""
-        given = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if token_type_ids is not None:
-            given["token_type_ids"] = token_type_ids
-        found: Tensor = self._model(**given)[self.output]
-        return found
+    module: Outputs
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 def _traceable(model: Model, settings: ExportConfig) -> _Traceable:
@@ -135,17 +126,14 @@ def _traceable(model: Model, settings: ExportConfig) -> _Traceable:
     copy = model.copy().eval()
     copy.network.requires_grad_(False)
     known = is_known(copy.network.config.model_type)
-    names = input_names(copy) if known else tuple(
+    inputs = input_names(copy) if known else tuple(
         name for name in ("input_ids", "attention_mask", "token_type_ids") if name in copy.tokenizer.model_input_names
     )  # fmt: skip
-    with torch.inference_mode():
-        outputs = copy(**_tensors(_example(names)))
-    main = ("sentence_embedding", "logits")  # starts and ends of answers side by side are logits, too
-    output = next((name for name in main if name in outputs), next(iter(outputs)))
+    outputs = output_names(copy, _tensors(_example(inputs)))
     head = heads.head_of(copy) if known else None
     if settings.optimize and head is not None and head.reads_first_token:
         _cut_last_layer(copy)
-    return _Traceable(copy, names, output)
+    return _Traceable(Outputs(copy, outputs).eval(), inputs, outputs)
 
 
 def _cut_last_layer(model: Model) -> None:
@@ -183,50 +171,61 @@ def _import(name: str) -> Any:
 
 
 def _convert(openvino: Any, network: _Traceable) -> Any:
-    example = tuple(_tensors(_example(network.names)).values())
+    example = tuple(_tensors(_example(network.inputs)).values())
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # torch deprecates tracing, and warns of sizes that become constants
-        model = openvino.convert_model(network, example_input=example)
-    for port, name in zip(model.inputs, network.names, strict=True):
+        model = openvino.convert_model(network.module, example_input=example)
+    for port, name in zip(model.inputs, network.inputs, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_friendly_name(name)
-    model.output(0).get_tensor().set_names({network.output})
+    for port, name in zip(model.outputs, network.outputs, strict=True):
+        port.get_tensor().set_names({name})
     return model
 
 
 def _run(
     openvino: Any, model: Any, batches: Sequence[Inputs], names: Sequence[str]
-) -> list[np.ndarray[Any, Any]]:
+) -> list[list[np.ndarray[Any, Any]]]:
+    """Every output of every batch."""
     compiled = openvino.compile_model(model, "CPU", _EXACT)
-    return [np.array(compiled({name: batch[name] for name in names})[0]) for batch in batches]
+    return [
+        [np.array(value) for value in compiled({name: batch[name] for name in names}).values()]
+        for batch in batches
+    ]
 
 
 def _check_fp32(openvino: Any, ir: Any, model: Model, network: _Traceable) -> Parity:
     """Compare with the model as it was given, on the probes of the ONNX export."""
     known = is_known(model.network.config.model_type)
     limits = limits_of(model) if known else limits_from_config(model.network.config.to_dict())
-    batches = probe_batches(limits, network.names)
-    found = _run(openvino, ir, batches, network.names)
+    batches = probe_batches(limits, network.inputs)
+    found = _run(openvino, ir, batches, network.inputs)
     original = model if not model.network.training else model.copy().eval()
     worst = 0.0
     for batch, ours in zip(batches, found, strict=True):
         with torch.inference_mode():
-            theirs = original(**_tensors(batch))[network.output].float().numpy()
-        if ours.shape != theirs.shape:
-            raise WorkError(f"The IR gives outputs of shape {ours.shape}, PyTorch {theirs.shape}.")
-        difference = np.abs(ours - theirs)
-        relative = difference / np.maximum(1, np.abs(theirs))
-        if ours.shape[:2] == batch["attention_mask"].shape:  # padding is nobody's output
-            real = batch["attention_mask"] == 1
-            difference, relative = difference[real], relative[real]
-        if not relative.max() <= FP32_LIMIT:
-            raise WorkError(
-                f"Parity check failed for the IR on a batch of shape {batch['input_ids'].shape}: outputs differ from "
-                f"PyTorch by {relative.max():.3g}, allowed is {FP32_LIMIT:g}. Nothing was kept.",
-                hint="Export with format: onnx, and report this with the model's config.json.",
-            )
-        worst = max(worst, float(difference.max()))
+            theirs = original(**_tensors(batch))
+        for name, values in zip(network.outputs, ours, strict=True):
+            worst = max(worst, _difference(batch, values, theirs[name].float().numpy()))
     return Parity(worst, tuple(batch["input_ids"].shape for batch in batches))
+
+
+def _difference(batch: Inputs, ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> float:
+    """The largest |difference| on real tokens; WorkError if an output differs from PyTorch's."""
+    if ours.shape != theirs.shape:
+        raise WorkError(f"The IR gives outputs of shape {ours.shape}, PyTorch {theirs.shape}.")
+    difference = np.abs(ours - theirs)
+    relative = difference / np.maximum(1, np.abs(theirs))
+    if ours.shape[:2] == batch["attention_mask"].shape:  # padding is nobody's output
+        real = batch["attention_mask"] == 1
+        difference, relative = difference[real], relative[real]
+    if not relative.max() <= FP32_LIMIT:
+        raise WorkError(
+            f"Parity check failed for the IR on a batch of shape {batch['input_ids'].shape}: outputs differ from "
+            f"PyTorch by {relative.max():.3g}, allowed is {FP32_LIMIT:g}. Nothing was kept.",
+            hint="Export with format: onnx, and report this with the model's config.json.",
+        )
+    return float(difference.max())
 
 
 def _quantize(fp32: Any, names: Sequence[str], calibration: Sequence[Inputs]) -> Any:
@@ -244,16 +243,23 @@ def _check_int8(
     openvino: Any, fp32: Any, int8: Any, names: Sequence[str], calibration: Sequence[Inputs]
 ) -> Parity:
     texts = calibration[:_CHECKED]
-    pairs = zip(_run(openvino, int8, texts, names), _run(openvino, fp32, texts, names), strict=True)
-    ours, theirs = (np.concatenate([output.ravel() for output in side]) for side in zip(*pairs, strict=True))
-    error = float(np.sqrt(np.square(ours - theirs).mean() / max(float(np.square(theirs).mean()), 1e-12)))
-    if not error <= INT8_LIMIT:
-        raise WorkError(
-            f"The int8 IR is off by {error:.2f} of the fp32 outputs' size on the texts it was calibrated on, "
-            f"allowed is {INT8_LIMIT:g}. Nothing was kept.",
-            hint="Raise export.calibration, or export with format: onnx, whose activations need no calibration.",
-        )
-    return Parity(float(np.abs(ours - theirs).max()), tuple(text["input_ids"].shape for text in texts))
+    found, expected = (_by_output(_run(openvino, ir, texts, names)) for ir in (int8, fp32))
+    worst = 0.0
+    for ours, theirs in zip(found, expected, strict=True):
+        error = float(np.sqrt(np.square(ours - theirs).mean() / max(float(np.square(theirs).mean()), 1e-12)))
+        if not error <= INT8_LIMIT:
+            raise WorkError(
+                f"The int8 IR is off by {error:.2f} of the fp32 outputs' size on the texts it was calibrated on, "
+                f"allowed is {INT8_LIMIT:g}. Nothing was kept.",
+                hint="Raise export.calibration, or export with format: onnx, whose activations need no calibration.",
+            )
+        worst = max(worst, float(np.abs(ours - theirs).max()))
+    return Parity(worst, tuple(text["input_ids"].shape for text in texts))
+
+
+def _by_output(answers: Sequence[Sequence[np.ndarray[Any, Any]]]) -> list[np.ndarray[Any, Any]]:
+    """All values of each output, over the batches."""
+    return [np.concatenate([value.ravel() for value in output]) for output in zip(*answers, strict=True)]
 
 
 def _save(openvino: Any, ir: Any, file: Path, model: Model, precision: Precision) -> None:

@@ -25,7 +25,7 @@ from compressbert.model.handle import Model
 _LOWEST_OPSET = 18  # PyTorch's exporter writes nothing older
 
 
-class _Outputs(nn.Module):
+class Outputs(nn.Module):
     """A network reduced to some of its outputs, and to the vectors that are pooled from its states."""
 
     def __init__(self, model: Model, names: tuple[str, ...]) -> None:
@@ -44,8 +44,8 @@ class _Outputs(nn.Module):
         return tuple(found[name] for name in self.names)
 
 
-def _names(model: Model, example: dict[str, Tensor]) -> tuple[str, ...]:
-    """What the file gives, the main output first."""
+def output_names(model: Model, example: dict[str, Tensor]) -> tuple[str, ...]:
+    """What a file of the model gives, the main output first; ``example`` is any batch."""
     with torch.inference_mode():
         found = model(**example)
     if "start_logits" in found:
@@ -70,13 +70,13 @@ def export(model: Model, file: Path, *, opset: int) -> Parity:
     example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}
     if "token_type_ids" in names:
         example["token_type_ids"] = torch.zeros(2, 8, dtype=torch.int64)
-    outputs = _names(model, example)
+    outputs = output_names(model, example)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     opset = max(opset, _LOWEST_OPSET)
     try:
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
-                _Outputs(model, outputs).eval(),
+                Outputs(model, outputs).eval(),
                 kwargs=example,
                 input_names=list(names),
                 output_names=list(outputs),

@@ -244,8 +244,8 @@ class OpenVINORunner:
             ) from error
         compiled = self._request.get_compiled_model()
         self.input_names = tuple(port.get_any_name() for port in compiled.inputs)
-        outputs = [port.get_any_name() for port in compiled.outputs]
-        self._output = outputs.index("logits") if "logits" in outputs else 0
+        names = [port.get_any_name() for port in compiled.outputs]
+        self._outputs = [names.index(name) for name in _main_outputs(names)]
         self.limits = _limits(file)
 
     def predict(self, inputs: Arrays) -> NDArray[np.float32]:
@@ -254,7 +254,8 @@ class OpenVINORunner:
             found = self._request.infer(_pick(inputs, self.input_names))
         except RuntimeError as error:
             raise WorkError(f"OpenVINO failed on inputs {_shapes(inputs)}: {_last_line(error)}") from error
-        result: NDArray[np.float32] = found[self._output]
+        outputs = [found[index] for index in self._outputs]
+        result: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
         return result
 
     def close(self) -> None:

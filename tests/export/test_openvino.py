@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -15,9 +16,11 @@ from compressbert import save
 from compressbert.api import export
 from compressbert.config.schema import DataConfig, ExportConfig, ExportStepConfig
 from compressbert.errors import ConfigError, InputError
+from compressbert.export.write import export_onnx
 from compressbert.measure.runners import OpenVINORunner, open_runner, openvino_file
 from compressbert.measure.size import openvino_facts
 from compressbert.model.edits import quantize_int8
+from compressbert.model.pooling import Pooling
 from tests.export.stand import run_network, tiny_model, uneven_model
 from tests.model.text_vectors import tiny_text_vectors
 from tests.tiny import padded_batch, save_tiny, toy_rows, write_rows
@@ -154,15 +157,34 @@ def test_the_last_layer_is_cut_unless_optimize_is_off(tmp_path: Path) -> None:
 
 @with_openvino
 @quietly
-def test_masked_lm_keeps_every_token(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["tokens", "answers", "masked-lm", "none", "embedding"])
+def test_every_kind_of_head_has_the_outputs_of_its_onnx_file(kind: str, tmp_path: Path) -> None:
     from compressbert.export.openvino import export_openvino
 
-    model = tiny_model("bert", head="masked-lm")
-    export_openvino(model, tmp_path / "out", settings())
-    batch = padded_batch("bert")
-    ours = open_runner(tmp_path / "out").predict({name: values.numpy() for name, values in batch.items()})
-    real = batch["attention_mask"].numpy() == 1
-    np.testing.assert_allclose(ours[real], run_network(model, batch)[real], atol=1e-4)
+    model = tiny_model("bert", head="none" if kind == "embedding" else kind)
+    if kind == "embedding":
+        model.pooling = Pooling("mean", normalize=True)
+    export_openvino(model, tmp_path / "ir", settings())
+    export_onnx(model, tmp_path / "onnx", ExportConfig())
+    inputs = {name: values.numpy() for name, values in padded_batch("bert").items()}
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "onnx" / "model.onnx")
+    expected = dict(
+        zip([node.name for node in session.get_outputs()], session.run(None, inputs), strict=True)
+    )
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # a CPU may have bf16, which is the default there
+    file = tmp_path / "ir" / "openvino_model.xml"
+    compiled = importlib.import_module("openvino").compile_model(file, "CPU", exact)
+    found = {port.get_any_name(): value for port, value in compiled(inputs).items()}
+    assert list(found) == list(expected)
+    real = inputs["attention_mask"] == 1
+    for name, values in expected.items():
+        where = real if values.shape[:2] == real.shape else slice(None)
+        np.testing.assert_allclose(found[name][where], values[where], atol=1e-4)
+    ours, theirs = (
+        open_runner(tmp_path / "ir").predict(inputs),
+        open_runner(tmp_path / "onnx").predict(inputs),
+    )
+    assert ours.shape == theirs.shape
 
 
 @with_openvino
