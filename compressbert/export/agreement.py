@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compressbert.export.loaders import Answers, Text
+from compressbert.export.loader_process import Answers, Text
 from compressbert.export.probes import Inputs
 
 FP32_LIMIT = 1e-3  # largest |difference| / max(1, |value|) between loaders of one artefact
@@ -36,9 +36,16 @@ def odd_tokens(answers: Answers, expected: list[list[int]] | None, texts: Sequen
 
 
 def agreement(
-    answers: Answers, first: Answers, batches: Sequence[Inputs], *, int8: bool
+    answers: Answers, first: Answers, batches: Sequence[Inputs], *, int8: bool, left: bool = True
 ) -> tuple[float | None, str]:
     """How far answers are from the first loader's, in the outputs both give, and what is wrong; "" if nothing is.
+
+    Args:
+        answers: Of a loader.
+        first: Of the first one.
+        batches: What both were given.
+        int8: Whether the artefact computes with 8-bit integers.
+        left: Whether texts that are padded on the left are compared.
 
     Returns:
         Largest |difference| / max(1, |value|); for int8 files the root mean square of the differences over that of
@@ -53,17 +60,20 @@ def agreement(
         for output in shared:
             if found[output].shape != right[output].shape:
                 return None, f"{output} of shape {found[output].shape}, not {right[output].shape}"
-            ours.append(_real_tokens(batch, output, found[output]))
-            theirs.append(_real_tokens(batch, output, right[output]))
+            ours.append(_real(batch, output, found[output], left=left))
+            theirs.append(_real(batch, output, right[output], left=left))
     difference = _difference(np.concatenate(ours), np.concatenate(theirs), int8=int8)
     limit = INT8_LIMIT if int8 else FP32_LIMIT
     return difference, "" if difference <= limit else f"differs by more than {limit:g}"
 
 
-def _real_tokens(batch: Inputs, output: str, values: Array) -> Array:
+def _real(batch: Inputs, output: str, values: Array, *, left: bool) -> Array:
     """The values of an output, without those of padding, which is nobody's output."""
+    mask = batch["attention_mask"] == 1
+    texts = mask[:, 0] | left
     per_token = values.ndim == 3 or output in _PER_TOKEN
-    return values[batch["attention_mask"] == 1].ravel() if per_token else values.ravel()
+    real: Array = values[mask & texts[:, None]] if per_token else values[texts]
+    return real.ravel()
 
 
 def _difference(ours: Array, theirs: Array, *, int8: bool) -> float:

@@ -1,8 +1,8 @@
 """Environments of loaders that cannot live beside this package, made by ``python -m compressbert.export.environments``.
 
-optimum-onnx is bound to an older transformers, the oldest onnxruntime is not the installed one, and
-transformers.js is JavaScript. Each gets a folder of its own in `loaders_folder`, with the versions that were
-tested. `verify` uses whatever it finds there.
+optimum-onnx and optimum-intel are bound to an older transformers, and sentence-transformers opens files through them;
+the oldest onnxruntime is not the installed one; transformers.js is JavaScript. Each gets a folder of its own in
+`loaders_folder`, with the versions that were tested. `verify` uses whatever it finds there.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ def known() -> dict[str, Environment]:
             "python",
             (
                 (torch,),
-                (torch, "optimum-onnx==0.1.0", "transformers==4.57.6", "onnxruntime==1.32.0", "safetensors==0.8.0"),
+                (
+                    torch, "optimum-onnx==0.1.0", "optimum-intel==1.27.0", "sentence-transformers==5.7.0",
+                    "transformers==4.57.6", "onnxruntime==1.32.0", "openvino==2026.4.1", "safetensors==0.8.0",
+                ),
             ),
         ),
         "openvino": Environment("python", (("openvino==2026.4.1", "numpy==2.4.6", "safetensors==0.8.0"),)),
@@ -80,10 +83,18 @@ def loaders_folder() -> Path:
     return Path(configured).expanduser().resolve() if configured else cache_folder() / "loaders"
 
 
+def stamp_of(name: str) -> str:
+    """What the stamp of an environment holds that has these very packages."""
+    wanted = known()[name]
+    packages = [list(group) for group in wanted.packages]
+    return json.dumps({"kind": wanted.kind, "packages": packages}, indent=2) + "\n"
+
+
 def find(name: str) -> Path | None:
-    """The finished environment of this name; None if it was not made."""
+    """The finished environment of this name; None if it was not made, or with other packages."""
     folder = loaders_folder() / name
-    return folder if (folder / STAMP).is_file() else None
+    stamp = folder / STAMP
+    return folder if stamp.is_file() and stamp.read_text(encoding="utf-8") == stamp_of(name) else None
 
 
 def how_to_get(name: str) -> str:
@@ -110,8 +121,7 @@ def make(name: str) -> Path:
             f"No loader's environment is called {name}.", hint=f"Known: {', '.join(environments)}."
         )
     wanted, folder = environments[name], loaders_folder() / name
-    stamp = {"kind": wanted.kind, "packages": [list(group) for group in wanted.packages]}
-    if (folder / STAMP).is_file() and json.loads((folder / STAMP).read_text(encoding="utf-8")) == stamp:
+    if find(name) is not None:
         note(f"{name}: there already")
         return folder
     if folder.exists():
@@ -125,7 +135,7 @@ def make(name: str) -> Path:
         pip = [python_of(folder), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         for group in wanted.packages:
             _run([*pip, *group], folder)
-    (folder / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
+    (folder / STAMP).write_text(stamp_of(name), encoding="utf-8")
     return folder
 
 

@@ -12,32 +12,25 @@ from pathlib import Path
 
 from compressbert.model import pooling
 from compressbert.model.handle import Model
-from compressbert.model.stock import quiet, stored_config
+from compressbert.model.stock import stored_config
+from compressbert.model.tokenizer_files import save_tokenizer
 
 
 def write_companions(model: Model, folder: Path) -> None:
     """The config, without a reference to code, the tokenizer, and how a sentence encoder pools."""
     config = stored_config(model.network)
     config.pop("auto_map", None)
+    if type(model.network).__name__.endswith(
+        "Classification"
+    ):  # transformers.js fails without names of labels
+        names = model.network.config.id2label
+        config["id2label"] = {str(index): label for index, label in names.items()}
+        config["label2id"] = {label: index for index, label in names.items()}
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
-    backend = getattr(model.tokenizer, "backend_tokenizer", None)
-    if backend is not None:  # the last call's truncation and padding are no part of the tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-    with quiet():
-        model.tokenizer.save_pretrained(folder)
-    _name_tokenizer_for_all(folder / "tokenizer_config.json")
+    save_tokenizer(model.tokenizer, folder)
     if model.pooling is not None:
         pooling.write(model.pooling, folder, width=model.width)
-
-
-def _name_tokenizer_for_all(file: Path) -> None:
-    """Call a tokenizer that is all in `tokenizer.json` by the name that transformers 4, 5 and .js know."""
-    config = json.loads(file.read_text(encoding="utf-8"))
-    if config.get("tokenizer_class") == "TokenizersBackend":
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-        file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

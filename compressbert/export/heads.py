@@ -135,9 +135,16 @@ def write_head(emit: Emitter, head: Head, encoded: Encoded, *, width: int) -> tu
         pooled = emit.activation(pooled, head.activation, "head.activation")
         emit.dense(pooled, last, "logits")
         return (Output("logits", ("batch", int(last.out_features))),)  # type: ignore[arg-type]
-    by_text = batch_first(graph, encoded, width)
-    rows = graph.node("Reshape", [by_text, graph.integers(-1, width)], "head.rows")
-    inner = emit.activation(emit.dense(rows, first, "head.dense"), head.activation, "head.activation")
+    return _write_masked_lm(emit, head, encoded)
+
+
+def _write_masked_lm(emit: Emitter, head: Head, encoded: Encoded) -> tuple[Output, ...]:
+    """Scores of the vocabulary for the rows as the encoder leaves them, real tokens where a batch is padded.
+
+    Putting the scores in order costs a copy of them. Scoring every position of a padded batch costs more.
+    """
+    graph, (first, last) = emit.graph, head.dense
+    inner = emit.activation(emit.dense(encoded.rows, first, "head.dense"), head.activation, "head.activation")
     if head.norm is not None:
         inner = emit.norm(inner, head.norm, "head.norm")
     if head.beside is None:
@@ -145,8 +152,8 @@ def write_head(emit: Emitter, head: Head, encoded: Encoded, *, width: int) -> tu
     else:
         scores = _wide_scores(emit, inner, last, head.beside)
     vocabulary = int(last.out_features)  # type: ignore[arg-type]
-    parts = [encoded.sizes.batch, encoded.sizes.sequence, graph.integers(vocabulary)]
-    graph.node("Reshape", [scores, graph.node("Concat", parts, "head.shape", axis=0)], "logits")
+    logits = batch_first(graph, replace(encoded, rows=scores), vocabulary)
+    graph.node("Identity", [logits], "logits")
     return (Output("logits", ("batch", "sequence", vocabulary)),)
 
 

@@ -8,7 +8,7 @@ are required, which outputs are known); Triton, "Model Repository" and "Model Co
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def tei_problems(folder: Path) -> list[str]:
     problems = _tei_config_problems(folder)
     if not (folder / "tokenizer.json").is_file():
         problems.append("tokenizer.json is missing")
-    inputs, outputs = _names(file)
+    inputs, outputs = _tensors(file)
     unknown = sorted(set(inputs) - {"input_ids", "attention_mask", "token_type_ids", "position_ids"})
     if unknown:
         problems.append(f"it does not fill the input {', '.join(unknown)}")
@@ -72,12 +72,16 @@ def _tei_config_problems(folder: Path) -> list[str]:
     ]
 
 
-def _tei_head_problems(folder: Path, outputs: Sequence[str]) -> list[str]:
+def _tei_head_problems(folder: Path, outputs: Mapping[str, int]) -> list[str]:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if any(name.endswith("Classification") for name in config["architectures"]):
         missing = [key for key in ("id2label", "label2id") if not config.get(key)]
         problems = [f"config.json lacks {key}" for key in missing]
-        return problems if "logits" in outputs else [*problems, "a classifier's output must be called logits"]
+        if "logits" not in outputs:
+            problems.append("a classifier's output must be called logits")
+        elif outputs["logits"] != 2:  # it would answer with rows of whatever tokens come first
+            problems.append("it serves classifiers of texts; this one classifies tokens")
+        return problems
     if not set(outputs) & set(_TEI_OUTPUTS):
         return [f"it serves classifiers and embeddings; the outputs are {', '.join(outputs)}"]
     file = folder / "1_Pooling" / "config.json"
@@ -153,6 +157,8 @@ def described(tensor: onnx.ValueInfoProto, max_batch_size: int) -> tuple[str, tu
     return name, tuple(dims[1:] if max_batch_size > 0 else dims)
 
 
-def _names(file: Path) -> tuple[list[str], list[str]]:
+def _tensors(file: Path) -> tuple[list[str], dict[str, int]]:
+    """Names of the inputs, and names of the outputs with their number of axes."""
     graph = onnx.load(str(file), load_external_data=False).graph
-    return [node.name for node in graph.input], [node.name for node in graph.output]
+    outputs = {node.name: len(node.type.tensor_type.shape.dim) for node in graph.output}
+    return [node.name for node in graph.input], outputs

@@ -1,67 +1,25 @@
-"""The programs that open what compressbert writes, and how each is asked: one process per loader and artefact."""
+"""The programs that open what compressbert writes, and how each is asked."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from compressbert.errors import CompressbertError
 from compressbert.export import environments
+from compressbert.export.loader_process import SCRIPTS, Absent, Answers, Failed, Text, Unfit, ask, python
 from compressbert.export.probes import Inputs
-from compressbert.model import architectures, checkpoint, remote_code
-
-Array = NDArray[np.float32]
-Text = tuple[str, ...]  # one text, or two of a pair
-
-SCRIPTS = Path(__file__).resolve().parent / "loader_scripts"
-_SECONDS = 300  # a loader that takes longer has hung
-_TAIL_LINES = 3
-
-
-class Absent(Exception):
-    """A loader that is not installed; the text says how to get it."""
-
-
-class Unfit(Exception):
-    """An artefact that says itself that it is not for this loader; the text says what is."""
-
-
-class Failed(Exception):
-    """A loader that did not open or run the artefact; the text says why."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a loader gave.
-
-    Attributes:
-        outputs: Every output by its name, for every batch.
-        tokens: Token ids of every text, if the loader brings a tokenizer.
-        version: Of the loader.
-    """
-
-    outputs: list[dict[str, Array]]
-    tokens: list[list[int]] | None = None
-    version: str = ""
+from compressbert.model import architectures, checkpoint, pooling, remote_code
 
 
 @dataclass(frozen=True)
@@ -71,83 +29,13 @@ class Loader:
     Attributes:
         name: As shown to people.
         run: Answers for an artefact, batches and texts; raises `Absent`, `Unfit` or `Failed`.
+        embeds: Whether it opens sentence encoders only. The one that does takes a text's first token where others
+            take its first position, so texts padded on the left are not compared with it.
     """
 
     name: str
     run: Callable[[Path, Sequence[Inputs], Sequence[Text]], Answers]
-
-
-def _ask(
-    command: Sequence[str], artefact: Path, batches: Sequence[Inputs], texts: Sequence[Text], *options: str
-) -> Answers:
-    """Run a loader's script in a process of its own.
-
-    Raises:
-        Failed: It ended with an error, gave no answer in time or no readable one.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        inputs, outputs = Path(scratch) / "inputs.safetensors", Path(scratch) / "outputs.safetensors"
-        flat = {f"{i:04}.{key}": value for i, batch in enumerate(batches) for key, value in batch.items()}
-        save_file(flat, inputs, metadata={"texts": json.dumps(texts)})
-        words = [*command, str(artefact.resolve()), str(inputs), str(outputs), *options]
-        quiet = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(Path(scratch) / "modules")}
-        try:
-            done = subprocess.run(
-                words, cwd=scratch, env=os.environ | quiet, timeout=_SECONDS, check=False,
-                capture_output=True, text=True, errors="replace",
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise Failed(f"gave no answer in {_SECONDS} s") from error
-        except OSError as error:
-            raise Failed(f"{command[0]} cannot be started: {error.strerror}") from error
-        if done.returncode:
-            raise Failed(_reason(done.stderr, done.returncode))
-        try:
-            return _read(outputs)
-        except (OSError, SafetensorError, TypeError, KeyError) as error:
-            raise Failed(f"left no readable answer: {error}") from error
-
-
-def _reason(stderr: str, code: int) -> str:
-    """The end of what a failed process said: the exception, without the traceback before it."""
-    lines = [line.rstrip() for line in stderr.splitlines() if line.strip()]
-    frames = [index for index, line in enumerate(lines) if line.startswith("  ")]
-    said = lines[frames[-1] + 1 :][:_TAIL_LINES] if frames else []
-    tail = "\n".join(said or lines[-_TAIL_LINES:])
-    if code < 0:
-        return f"ended by signal {-code}" + (f": {tail}" if tail else "")
-    return tail or f"ended with {code}"
-
-
-def _read(file: Path) -> Answers:
-    with safe_open(str(file), "np") as answers:
-        names = sorted(answers.keys())
-        version = (answers.metadata() or {}).get("version", "")
-        outputs: dict[str, dict[str, Array]] = {}
-        for batch, _, output in (name.partition(".") for name in names if not name.startswith("text.")):
-            outputs.setdefault(batch, {})[output] = answers.get_tensor(f"{batch}.{output}")
-        tokens = [answers.get_tensor(name).tolist() for name in names if name.startswith("text.")]
-    return Answers([outputs[batch] for batch in sorted(outputs)], tokens or None, version)
-
-
-def _python(script: str, package: str, environment: str) -> list[str]:
-    """The command of a Python loader: in its own environment, or in this one where the package is installed."""
-    folder = environments.find(environment) if environment else None
-    if folder is not None:
-        interpreter = environments.python_of(folder)
-    elif package and _installed(package):
-        interpreter = sys.executable
-    else:
-        hint = environments.how_to_get(environment) if environment else f"pip install {package}"
-        raise Absent(f"{package or environment} is not installed; {hint}")
-    return [interpreter, "-P", str(SCRIPTS / script)]
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # the parent of a dotted name is missing
-        return False
+    embeds: bool = False
 
 
 def _compressbert(folder: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
@@ -159,10 +47,13 @@ def _compressbert(folder: Path, batches: Sequence[Inputs], texts: Sequence[Text]
     accepted = inspect.signature(model.network.forward).parameters
     answers = []
     for batch in batches:
+        inputs = {name: torch.from_numpy(batch[name]) for name in given if name in accepted}
         with torch.inference_mode():
-            found = model.network(
-                **{name: torch.from_numpy(batch[name]) for name in given if name in accepted}
-            )
+            found = model.network(**inputs)
+            if model.pooling is not None:
+                found["sentence_embedding"] = model.pooling(
+                    found.last_hidden_state, torch.from_numpy(batch["attention_mask"])
+                )
         answers.append(
             {name: value.float().numpy() for name, value in found.items() if isinstance(value, torch.Tensor)}
         )
@@ -178,8 +69,8 @@ def _transformers(folder: Path, batches: Sequence[Inputs], texts: Sequence[Text]
         name = with_head[0] if with_head else "AutoModel"
     else:
         name = (config.get("architectures") or ["AutoModel"])[0]
-    command = _python("transformers_script.py", "transformers", "")
-    return _ask(command, folder, batches, texts, name, "yes" if own_code else "no")
+    command = python("transformers_script.py", "transformers", "")
+    return ask(command, folder, batches, texts, name, "yes" if own_code else "no")
 
 
 def _require_known_code(folder: Path) -> None:
@@ -195,15 +86,15 @@ def _require_known_code(folder: Path) -> None:
 
 
 def _onnxruntime(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
-    return _ask(_python("onnxruntime_script.py", "onnxruntime", ""), file, batches, texts)
+    return ask(python("onnxruntime_script.py", "onnxruntime", ""), file, batches, texts)
 
 
 def _oldest_onnxruntime(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
-    command = _python("onnxruntime_script.py", "", "onnxruntime-oldest")
+    command = python("onnxruntime_script.py", "", "onnxruntime-oldest")
     wanted, oldest = _metadata(file).get("oldest_onnxruntime", ""), environments.oldest_onnxruntime()
     if wanted and _version(wanted) > _version(oldest):
         raise Unfit(f"the file says that it needs onnxruntime {wanted}; this is {oldest}")
-    return _ask(command, file, batches, texts)
+    return ask(command, file, batches, texts)
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -211,10 +102,10 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _openvino(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
-    command = _python("openvino_script.py", "openvino", "openvino")
+    command = python("openvino_script.py", "openvino", "openvino")
     if file.suffix == ".onnx" and _has_strided_products(file):
         raise Unfit("OpenVINO misreads this file's fused products; export with format: openvino")
-    return _ask(command, file, batches, texts)
+    return ask(command, file, batches, texts)
 
 
 def _metadata(file: Path) -> dict[str, str]:
@@ -248,11 +139,25 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _optimum(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
+    """ORTModel for an .onnx file, OVModel for an IR."""
     home = home_of(file)
     _require_stock(home)
-    command = _python("optimum_script.py", "optimum.onnxruntime", "optimum")
+    command = python("optimum_script.py", "", "optimum")
+    prefix = "ORTModel" if file.suffix == ".onnx" else "OVModel"
     inside = file.relative_to(home).as_posix()
-    return _ask(command, home, batches, texts, f"ORTModel{_kind_of(home)}", inside)
+    return ask(command, home, batches, texts, f"{prefix}{_kind_of(home)}", inside)
+
+
+def _sentence_transformers(artefact: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
+    """A model folder in PyTorch, a file through optimum."""
+    home = artefact if artefact.is_dir() else home_of(artefact)
+    _require_stock(home)
+    if artefact.is_dir() and read_config(home).get("auto_map"):
+        raise Unfit("this environment holds transformers 4, and the folder's code is for transformers 5")
+    command = python("sentence_transformers_script.py", "", "optimum")
+    backend = {".onnx": "onnx", ".xml": "openvino"}.get(artefact.suffix, "torch")
+    inside = "" if artefact.is_dir() else artefact.relative_to(home).as_posix()
+    return ask(command, home, batches, texts, backend, inside)
 
 
 _JS_DTYPES = {"model.onnx": "fp32", "model_quantized.onnx": "q8"}  # the file names transformers.js asks for
@@ -271,7 +176,7 @@ def _transformers_js(file: Path, batches: Sequence[Inputs], texts: Sequence[Text
         raise Absent("node is not on PATH; install Node.js 20")
     name = f"AutoModel{_kind_of(home).replace('ForFeatureExtraction', '')}"
     command = [node, str(SCRIPTS / "transformers_js_script.mjs")]
-    return _ask(command, home, batches, texts, name, _JS_DTYPES[file.name], str(folder))
+    return ask(command, home, batches, texts, name, _JS_DTYPES[file.name], str(folder))
 
 
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
@@ -311,12 +216,23 @@ def _first_line(error: Any) -> str:
     return re.split(r"[\r\n]", str(error).strip(), maxsplit=1)[0] or type(error).__name__
 
 
-MODEL_FOLDER = (Loader("compressbert", _compressbert), Loader("transformers", _transformers))
-ONNX_FILE = (
+_SENTENCES = Loader("sentence-transformers", _sentence_transformers, embeds=True)
+_MODEL_FOLDER = (Loader("compressbert", _compressbert), Loader("transformers", _transformers), _SENTENCES)
+_ONNX_FILE = (
     Loader("onnxruntime", _onnxruntime),
     Loader("oldest onnxruntime", _oldest_onnxruntime),
     Loader("optimum", _optimum),
     Loader("openvino", _openvino),
     Loader("transformers.js", _transformers_js),
+    _SENTENCES,
 )
-OPENVINO_FILE = (Loader("openvino", _openvino),)
+_OPENVINO_FILE = (Loader("openvino", _openvino), Loader("optimum-intel", _optimum), _SENTENCES)
+
+
+def loaders_of(artefact: Path, home: Path) -> list[Loader]:
+    """Who opens a model folder, an .onnx file or an IR whose config lies in ``home``; the first is the reference."""
+    tried: tuple[Loader, ...] = _OPENVINO_FILE
+    if artefact.is_dir() or artefact.suffix == ".onnx":
+        tried = _MODEL_FOLDER if artefact.is_dir() else _ONNX_FILE
+    embeds = (home / pooling.MODULES).is_file()
+    return [loader for loader in tried if embeds or not loader.embeds]

@@ -81,9 +81,6 @@ def _for_tei(folder: Path, model: Model) -> dict[Path, Path]:
         "num_hidden_layers": network.num_hidden_layers,
         "pad_token_id": network.pad_token_id or 0,
     }
-    if type(model.network).__name__.endswith("Classification"):
-        config["id2label"] = {str(index): label for index, label in network.id2label.items()}
-        config["label2id"] = {label: index for index, label in network.id2label.items()}
     _write_json(file, config)
     pooling = getattr(model, "pooling", None)
     if pooling is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,9 +13,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 from tokenizers import Tokenizer
 
 from compressbert.errors import InputError
-from compressbert.export import layouts, loaders
+from compressbert.export import layouts
 from compressbert.export.agreement import agreement, odd_output, odd_tokens
-from compressbert.export.loaders import Answers, Failed, Loader, Text, home_of, read_config
+from compressbert.export.loader_process import Absent, Answers, Failed, Text, Unfit
+from compressbert.export.loaders import home_of, loaders_of, read_config
 from compressbert.export.probes import Inputs, limits_from_config, probe_batches
 
 Status = Literal["ok", "failed", "absent", "unfit"]
@@ -73,7 +74,7 @@ def verify(folder: Path) -> list[LoaderCheck]:
 def _model_folder(folder: Path) -> list[LoaderCheck]:
     if not (folder / "config.json").is_file() or not list(folder.glob("model*.safetensors")):
         return []
-    return _compare(loaders.MODEL_FOLDER, folder, folder, "", int8=False)
+    return _compare(folder, folder, "", int8=False)
 
 
 def _graph_files(folder: Path) -> Iterator[LoaderCheck]:
@@ -84,14 +85,7 @@ def _graph_files(folder: Path) -> Iterator[LoaderCheck]:
     )
     for file in files:
         label = f" ({file.name})" if len(files) > 1 else ""
-        is_onnx = file.suffix == ".onnx"
-        yield from _compare(
-            loaders.ONNX_FILE if is_onnx else loaders.OPENVINO_FILE,
-            file,
-            home_of(file),
-            label,
-            int8=is_onnx and _is_int8(file),
-        )
+        yield from _compare(file, home_of(file), label, int8=_is_int8(file))
 
 
 def _servers(folder: Path) -> Iterator[LoaderCheck]:
@@ -130,6 +124,8 @@ def _target(folder: Path) -> str:
 
 
 def _is_int8(file: Path) -> bool:
+    if file.suffix != ".onnx":
+        return b'type="FakeQuantize"' in file.read_bytes()
     try:
         nodes = onnx.load(str(file), load_external_data=False).graph.node
     except DecodeError:
@@ -158,7 +154,7 @@ def _reference_tokens(home: Path) -> list[list[int]] | None:
     return [tokenizer.encode(text[0], text[1] if len(text) > 1 else None).ids for text in TEXTS]
 
 
-def _compare(tried: Sequence[Loader], path: Path, home: Path, label: str, *, int8: bool) -> list[LoaderCheck]:
+def _compare(path: Path, home: Path, label: str, *, int8: bool) -> list[LoaderCheck]:
     try:
         batches = _probes(home)
     except Failed as reason:
@@ -166,13 +162,13 @@ def _compare(tried: Sequence[Loader], path: Path, home: Path, label: str, *, int
     tokens = _reference_tokens(home)
     checks: list[LoaderCheck] = []
     first: Answers | None = None
-    for loader in tried:
+    for loader in loaders_of(path, home):
         name = loader.name + label
         try:
             answers = loader.run(path, batches, TEXTS if tokens else ())
-        except loaders.Absent as reason:
+        except Absent as reason:
             checks.append(LoaderCheck(name, "absent", None, str(reason)))
-        except loaders.Unfit as reason:
+        except Unfit as reason:
             checks.append(LoaderCheck(name, "unfit", None, str(reason)))
         except Failed as reason:
             checks.append(LoaderCheck(name, "failed", None, str(reason)))
@@ -180,7 +176,7 @@ def _compare(tried: Sequence[Loader], path: Path, home: Path, label: str, *, int
             problem = odd_output(answers) or odd_tokens(answers, tokens, TEXTS)
             difference = None
             if first is not None and not problem:
-                difference, problem = agreement(answers, first, batches, int8=int8)
+                difference, problem = agreement(answers, first, batches, int8=int8, left=not loader.embeds)
             elif not problem:
                 first = answers
             status: Status = "failed" if problem else "ok"

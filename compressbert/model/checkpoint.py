@@ -18,6 +18,7 @@ from compressbert.model.edits import Edit, replay
 from compressbert.model.family import encoder_prefix
 from compressbert.model.handle import Model
 from compressbert.model.heads import TaskSpec
+from compressbert.model.tokenizer_files import save_tokenizer
 
 __all__ = ["SCHEMA_VERSION", "TaskSpec", "load", "load_tokenizer", "save"]
 
@@ -124,7 +125,7 @@ def _write_files(model: Model, folder: Path) -> None:
         "history": model.history,
     }
     _write_json(folder / "compression.json", record)
-    _save_tokenizer(model.tokenizer, folder)
+    save_tokenizer(model.tokenizer, folder)
     if model.pooling is not None:
         pooling.write(model.pooling, folder, width=model.width)
     weights.write(network, folder / "model.safetensors")
@@ -132,15 +133,6 @@ def _write_files(model: Model, folder: Path) -> None:
 
 def _write_json(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:  # the last call's truncation and padding are no part of the tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-    with stock.quiet():
-        tokenizer.save_pretrained(folder)
 
 
 def _read_recipe(folder: Path) -> _Recipe:

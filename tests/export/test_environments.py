@@ -44,7 +44,7 @@ def test_the_current_folder_is_not_searched(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delenv("COMPRESSBERT_LOADERS")
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".loaders" / "optimum").mkdir(parents=True)
-    (tmp_path / ".loaders" / "optimum" / environments.STAMP).touch()
+    (tmp_path / ".loaders" / "optimum" / environments.STAMP).write_text(environments.stamp_of("optimum"))
     assert environments.find("optimum") is None
 
 
@@ -60,6 +60,7 @@ def test_an_environment_is_made_once_and_again_when_versions_change(
     assert environments.find("optimum") == folder
     stamp = folder / environments.STAMP
     stamp.write_text(json.dumps(json.loads(stamp.read_text()) | {"packages": [["old"]]}))
+    assert environments.find("optimum") is None
     environments.make("optimum")
     assert len((place / "calls").read_text().splitlines()) == 4
 

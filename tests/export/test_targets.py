@@ -73,9 +73,17 @@ def test_tei_names_without_meaning_are_still_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "served" / "config.json").read_text())["id2label"]["2"] == "LABEL_2"
 
 
-def test_tei_does_not_serve_masked_lm(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="it serves classifiers and embeddings"):
-        exported(tmp_path, "tei", head="masked-lm", precision="fp32")
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ("masked-lm", "it serves classifiers and embeddings"),
+        ("answers", "it serves classifiers and embeddings"),
+        ("tokens", "this one classifies tokens"),
+    ],
+)
+def test_tei_does_not_serve_what_answers_per_token(head: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        exported(tmp_path, "tei", head=head, precision="fp32")
     assert not (tmp_path / "served").exists()
 
 

@@ -35,7 +35,7 @@ def fake_environment(folder: Path, program: str) -> None:
     python.parent.mkdir(parents=True)
     python.write_text(f"#!/bin/sh\n{program}\n")
     python.chmod(0o755)
-    (folder / environments.STAMP).touch()
+    (folder / environments.STAMP).write_text(environments.stamp_of(folder.name))
 
 
 def statuses(folder: Path) -> dict[str, str]:
@@ -97,7 +97,7 @@ def test_without_node_transformers_js_is_absent(
 ) -> None:
     export_onnx(tiny_model("bert"), tmp_path / "out", ExportConfig())
     (loaders / "transformers.js").mkdir(parents=True)
-    (loaders / "transformers.js" / environments.STAMP).touch()
+    (loaders / "transformers.js" / environments.STAMP).write_text(environments.stamp_of("transformers.js"))
     monkeypatch.setattr("shutil.which", lambda name: None)
     check = check_of("transformers.js", tmp_path / "out")
     assert (check.status, check.detail) == ("absent", "node is not on PATH; install Node.js 20")

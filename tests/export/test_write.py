@@ -75,6 +75,15 @@ def test_metadata_holds_labels_structure_and_lineage() -> None:
     assert (proto.producer_name, proto.producer_version) == ("compressbert", __version__)
 
 
+@pytest.mark.parametrize("head", ["classification", "tokens"])
+def test_labels_without_names_are_written_too(head: str, tmp_path: Path) -> None:
+    """transformers leaves them out of a config, and transformers.js looks for them."""
+    export_onnx(tiny_model(head=head), tmp_path / "out", ExportConfig())
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
+    assert config["label2id"] == {"LABEL_0": 0, "LABEL_1": 1}
+
+
 def test_masked_lm_has_no_labels() -> None:
     proto = build(tiny_model("bert", head="masked-lm"), ExportConfig())
     assert "labels" not in {entry.key for entry in proto.metadata_props}
