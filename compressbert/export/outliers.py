@@ -24,7 +24,7 @@ from compressbert.nn.int8 import Int8Linear
 
 _TEXTS, _LENGTH = 8, 32  # made-up texts that features are looked at on
 _USUAL = 0.98  # of the features stay below what all should stay below
-_WORTH = 3.0  # a range that shrinks by less gains too little for a pass over the activations
+_WORTH = 4.0  # a range that shrinks by less gains too little for a pass over the activations
 
 
 @torch.inference_mode()
