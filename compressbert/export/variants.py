@@ -54,7 +54,7 @@ def variant(
             "Static int8 takes the ranges of activations from texts, and there are none.",
             hint="Add `data: {train: FILE}` to the config, or set export.activations: dynamic.",
         )
-    made = model.copy().eval()
+    made = model.copy().eval() if model.is_int8 else model.twin().eval()
     if not model.is_int8:
         names = [name for name in default_int8_modules(model) if name not in formats.keep_fp32]
         _convert(made, names, precision, settings)
@@ -62,7 +62,7 @@ def variant(
         return made, None
     if settings.outliers and settings.activations == "dynamic" and not model.is_own:
         divide(made, outlier_divisors(model, int8_products(made)), portable=settings.portable)
-    rescaled = make_portable(made) if settings.portable else 0
+    rescaled = make_portable(made) if settings.portable and model.is_int8 else 0  # else they are made so
     if settings.activations == "static":
         fix_ranges(made, formats.ranges)
     return made, portability(made, rescaled_rows=rescaled)

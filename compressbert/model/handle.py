@@ -92,6 +92,18 @@ class Model:
             pooling=self.pooling,
         )
 
+    def twin(self) -> Model:
+        """A model of its own modules around the same tensors: for replacing modules, not for changing weights."""
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        return Model(
+            network=copy.deepcopy(self.network, {id(tensor): tensor for tensor in tensors}),
+            tokenizer=self.tokenizer,
+            base_config=self.base_config,
+            edits=list(self.edits),
+            history=list(self.history),
+            pooling=self.pooling,
+        )
+
     def eval(self) -> Model:
         """Switch dropout off; returns this model."""
         self.network.eval()

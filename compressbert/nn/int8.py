@@ -31,12 +31,13 @@ def quantize_rows(weight: Tensor, *, portable: bool = False) -> tuple[Tensor, Te
         of values below 1e-36, whose scale fp32 cannot hold.
     """
     weight = weight.detach().float()
-    scale = weight.abs().amax(dim=1) / 127
+    low, high = torch.aminmax(weight, dim=1)
+    scale = torch.maximum(-low, high) / 127
     if portable:
-        # Two numbers that add up to 128 round to at most 128; the margin covers the division's last bits.
-        needed = pair_sums(weight).amax(dim=1) / 127.999
         affected = saturating_pairs(_rounded(weight, scale)).any(dim=1)
-        scale = torch.where(affected, torch.maximum(scale, needed), scale)
+        # Two numbers that add up to 128 round to at most 128; the margin covers the division's last bits.
+        needed = pair_sums(weight[affected]).amax(dim=1) / 127.999
+        scale[affected] = torch.maximum(scale[affected], needed)
     scale = torch.where(scale < torch.finfo(torch.float32).tiny, torch.ones_like(scale), scale)
     scale = _raised_to_half(scale)
     return _rounded(weight, scale), scale
@@ -50,8 +51,16 @@ def _raised_to_half(scale: Tensor) -> Tensor:
     return torch.where(fits, half, scale)
 
 
+_AT_ONCE = 2**18  # weights whose fp32 quotients stay in a core's cache
+
+
 def _rounded(weight: Tensor, scale: Tensor) -> Tensor:
-    return torch.round(weight / scale[:, None]).nan_to_num_(0).clamp_(-127, 127).to(torch.int8)
+    rounded = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    rows = max(1, _AT_ONCE // max(1, weight.shape[1]))
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        rounded[part] = (weight[part] / scale[part, None]).round_().nan_to_num_(0).clamp_(-127, 127)
+    return rounded
 
 
 def pair_sums(weight: Tensor) -> Tensor:
@@ -66,10 +75,10 @@ def pair_sums(weight: Tensor) -> Tensor:
     Returns:
         (rows, ⌈columns / 2⌉), not negative.
     """
-    pairs = nn.functional.pad(weight, (0, weight.shape[1] % 2)).reshape(
-        len(weight), (weight.shape[1] + 1) // 2, 2
-    )
-    return torch.maximum(pairs.clamp(min=0).sum(dim=2), -pairs.clamp(max=0).sum(dim=2))
+    whole = nn.functional.pad(weight, (0, weight.shape[1] % 2))
+    first, second = whole[:, 0::2], whole[:, 1::2]
+    # Of two with one sign the sum is largest, of two with different signs one of them.
+    return torch.maximum(torch.maximum(first.abs(), second.abs()), (first + second).abs())
 
 
 def saturating_pairs(q: Tensor) -> Tensor:
