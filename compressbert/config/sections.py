@@ -110,7 +110,12 @@ class TrainConfig(Settings):
     )
     max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="Gradient clipping; 0 for none.")
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, description="Dropout of the network meanwhile; unset: its own. 0 trains twice as fast on CPUs."
+        None,
+        description="Dropout of the network meanwhile; unset: its own. 0 fits soft targets best and saves time.",
+    )
+    freeze_words: bool = Field(
+        False,
+        description="Do not train word embeddings: words rare in the data stay where they are, and steps are cheaper.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware has it."

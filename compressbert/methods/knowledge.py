@@ -22,8 +22,8 @@ from compressbert.methods.base import MethodConfig, Run, labels_of
 from compressbert.model.handle import Model
 from compressbert.nn.losses import logit_mse, soft_target_loss
 from compressbert.tasks.base import Task
-from compressbert.train.dropout import dropout_of
 from compressbert.train.loop import Loss
+from compressbert.train.while_training import dropout_of
 
 Soft = Literal["kl", "mse"]
 

@@ -14,9 +14,9 @@ from compressbert.data.encode import Encoded
 from compressbert.errors import ConfigError
 from compressbert.model.handle import Model
 from compressbert.tasks.base import Task
-from compressbert.train.dropout import dropout_of
 from compressbert.train.memory import keep_freed_memory
 from compressbert.train.stage import Loss, Stage
+from compressbert.train.while_training import dropout_of, frozen_words
 
 StepHook = Callable[[int, int], None]
 
@@ -68,7 +68,7 @@ def fit(
         rate_of: Factor of the learning rate of a parameter, by its name in the network; default: 1 for all.
 
     Raises:
-        ConfigError: ``keep: best`` or ``early_stop`` without validation rows.
+        ConfigError: ``keep: best`` or ``early_stop`` without validation rows, ``freeze_words`` without word embeddings.
         WorkError: The training diverged, the disk is full, or a checkpoint is damaged.
     """
     if validation is None and (settings.keep == "best" or settings.early_stop is not None):
@@ -77,25 +77,26 @@ def fit(
             hint="Give data.validation, or drop the setting.",
         )
     keep_freed_memory()
-    run = Stage(
-        model, encoded, loss, settings, task=task, seed=seed, folder=work / stage, validation=validation,
-        extra_modules=extra_modules or {}, rate_of=rate_of,
-    )  # fmt: skip
-    with dropout_of(model, settings.dropout), run.training():
-        resumed_from = run.restore()
-        with progress.track(stage, run.examples_in_all, "examples") as shown:
-            shown.advance(run.state.examples)
-            while not run.finished:
-                step = run.state.step
-                run.seed_step()
-                if before_step:
-                    before_step(step, run.plan.total)
-                examples = run.step()
-                if after_step:
-                    after_step(step, run.plan.total)
-                run.validate_and_save()
-                shown.advance(examples, loss=run.losses.latest, **run.last_metric)
-        run.close()
+    with frozen_words(model, enabled=settings.freeze_words), dropout_of(model, settings.dropout):
+        run = Stage(
+            model, encoded, loss, settings, task=task, seed=seed, folder=work / stage, validation=validation,
+            extra_modules=extra_modules or {}, rate_of=rate_of,
+        )  # fmt: skip
+        with run.training():
+            resumed_from = run.restore()
+            with progress.track(stage, run.examples_in_all, "examples") as shown:
+                shown.advance(run.state.examples)
+                while not run.finished:
+                    step = run.state.step
+                    run.seed_step()
+                    if before_step:
+                        before_step(step, run.plan.total)
+                    examples = run.step()
+                    if after_step:
+                        after_step(step, run.plan.total)
+                    run.validate_and_save()
+                    shown.advance(examples, loss=run.losses.latest, **run.last_metric)
+            run.close()
     return FitResult(
         steps=run.state.step,
         seconds=run.state.seconds,

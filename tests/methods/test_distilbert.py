@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressbert.errors import ConfigError
 from compressbert.methods.distill import distilbert
@@ -16,9 +16,8 @@ from compressbert.methods.knowledge import forward
 from compressbert.model.edits import keep_layers
 from compressbert.model.handle import Model
 from compressbert.nn.losses import hidden_cosine, logit_mse, soft_binary_loss, soft_label_loss
-from compressbert.train.dropout import dropout_of
 from tests.methods.toy import logits, same_weights, toy_model, toy_run, weights
-from tests.tiny import padded_batch, tiny_network, tiny_tokenizer
+from tests.tiny import padded_batch
 
 
 def _first_batch(run, model: Model):
@@ -144,19 +143,6 @@ def test_position_embeddings_are_frozen_on_raw_text_only(tmp_path: Path) -> None
         assert all(parameter.requires_grad for parameter in student.network.parameters())
 
 
-def test_frozen_words_stay_the_teachers_and_take_gradients_again_afterwards(tmp_path: Path) -> None:
-    model = toy_model(tmp_path)
-    student = compress(model, Config(freeze_words=True), toy_run(tmp_path, model, work="frozen"))
-    same = {
-        name.removeprefix("bert.embeddings.")
-        for name, tensor in weights(student).items()
-        if name.startswith("bert.embeddings.") and torch.equal(tensor, weights(model)[name])
-    }
-    assert "word_embeddings.weight" in same
-    assert "position_embeddings.weight" not in same
-    assert all(parameter.requires_grad for parameter in student.network.parameters())
-
-
 def test_rare_words_are_masked_more_often(tmp_path: Path) -> None:
     model = toy_model(tmp_path, head="masked-lm")
     encoded = toy_run(tmp_path, model, task="masked-lm").train
@@ -203,14 +189,3 @@ def test_other_settings_in_the_same_work_folder_train_anew(tmp_path: Path) -> No
     other = compress(model, Config(layers=1, temperature=8.0), toy_run(tmp_path, model))
     assert same_weights(weights(one), weights(again))
     assert not same_weights(weights(one), weights(other))
-
-
-def test_dropout_is_the_students_own_again_after_training(tmp_path: Path) -> None:
-    model = Model(tiny_network(), tiny_tokenizer(), {})
-    own = [module.p for module in model.network.modules() if isinstance(module, nn.Dropout)]
-    assert set(own) == {0.1}
-    with dropout_of(model, 0.0):
-        assert {module.p for module in model.network.modules() if isinstance(module, nn.Dropout)} == {0.0}
-    with dropout_of(model, None):
-        assert [module.p for module in model.network.modules() if isinstance(module, nn.Dropout)] == own
-    assert [module.p for module in model.network.modules() if isinstance(module, nn.Dropout)] == own

@@ -45,7 +45,6 @@ from compressbert.model.edits import keep_layers
 from compressbert.model.handle import Model
 from compressbert.nn.layer_maps import Choice, choose_layers
 from compressbert.nn.losses import hidden_cosine
-from compressbert.train.dropout import dropout_of
 from compressbert.train.loop import Loss
 
 NEEDS = ("data",)
@@ -84,15 +83,6 @@ class Config(MethodConfig):
     alpha_cos: Weight = Field(1.0, description="Weight of the cosine between last hidden states.")
     rare_words: Annotated[float, Field(ge=0)] = Field(
         0.7, description="Raw text: words are masked with chance frequency^-rare_words; 0 for equal chances."
-    )
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None,
-        description="Dropout of the student in training. Unset: the model's own; 0 fits soft targets best.",
-    )
-    freeze_words: bool = Field(
-        False,
-        description="Do not train word embeddings: words rare in the data stay where the teacher has them, and "
-        "steps are cheaper.",
     )
     freeze_positions: bool | None = Field(
         None,
@@ -168,19 +158,14 @@ def favour_rare_words(encoded: Encoded, exponent: float) -> Encoded:
 
 
 @contextmanager
-def frozen_tables(model: Model, *, words: bool, positions: bool) -> Iterator[None]:
-    """Keep these embeddings out of training while the block runs."""
-    embeddings = model.family.embeddings(model.network)
-    tables = [
-        table for table, frozen in ((embeddings.word, words), (embeddings.position, positions)) if frozen
-    ]
-    for table in tables:
-        table.requires_grad_(False)
+def _frozen_positions(model: Model, *, enabled: bool) -> Iterator[None]:
+    """Keep the position embeddings out of training while the block runs."""
+    table = model.family.embeddings(model.network).position
+    table.requires_grad_(not enabled)
     try:
         yield
     finally:
-        for table in tables:
-            table.requires_grad_(True)
+        table.requires_grad_(True)
 
 
 def compress(model: Model, config: Config, run: Run) -> Model:
@@ -203,7 +188,6 @@ def compress(model: Model, config: Config, run: Run) -> Model:
         run, soft=config.soft, temperature=config.temperature, alpha_soft=config.alpha_soft,
         alpha_hard=config.alpha_hard, alpha_cos=config.alpha_cos,
     )  # fmt: skip
-    frozen = frozen_tables(student, words=config.freeze_words, positions=positions)
-    with frozen, dropout_of(student, config.dropout):
+    with _frozen_positions(student, enabled=positions):
         run.fit(student, loss, stage="distill", depends_on=config)
     return student
