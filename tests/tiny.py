@@ -38,6 +38,12 @@ from transformers import (
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
     ElectraModel,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    ModernBertForQuestionAnswering,
+    ModernBertForSequenceClassification,
+    ModernBertForTokenClassification,
+    ModernBertModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -84,9 +90,17 @@ KINDS: dict[str, dict[str, type[PreTrainedModel]]] = {
         "answers": AlbertForQuestionAnswering,
         "none": AlbertModel,
     },
+    "modernbert": {
+        "classification": ModernBertForSequenceClassification,
+        "masked-lm": ModernBertForMaskedLM,
+        "tokens": ModernBertForTokenClassification,
+        "answers": ModernBertForQuestionAnswering,
+        "none": ModernBertModel,
+    },
 }
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "albert")
+ENCODERS = (*FAMILIES, "modernbert")  # those that are exported through PyTorch's exporter, too
 
 
 def own_weights(family: str, layers: int = 2) -> dict[str, int]:
@@ -136,7 +150,7 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=unk))
     tokenizer.normalizer = BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = BertPreTokenizer()
-    pair_type = 0 if family in ("roberta", "distilbert") else 1
+    pair_type = 0 if family in ("roberta", "distilbert", "modernbert") else 1
     tokenizer.post_processor = TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:{pair_type} {sep}:{pair_type}",
@@ -173,7 +187,10 @@ def tiny_network(
             "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads,
             "intermediate_size": ffn, "max_position_embeddings": 66 if family == "roberta" else 64,
         }  # fmt: skip
-        if family == "bert":
+        if family == "modernbert":  # windows shorter than most test sentences
+            own = {"local_attention": 8, "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
+            settings = ModernBertConfig(**common, **sizes, **own, bos_token_id=2, eos_token_id=3, **config)
+        elif family == "bert":
             settings = BertConfig(**common, **sizes, **config)
         elif family == "roberta":
             settings = RobertaConfig(
@@ -188,7 +205,7 @@ def tiny_network(
         for name, parameter in network.named_parameters():
             if parameter.dim() == 1:  # biases and LayerNorms start at 0 and 1, which would hide mistakes
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-            if name.endswith("word_embeddings.weight"):
+            if name.endswith(("word_embeddings.weight", "tok_embeddings.weight")):
                 parameter[0 if family != "roberta" else 1].zero_()
     return network.eval()
 

@@ -101,6 +101,8 @@ def head_of(model: Model) -> Head | None:
 def refusal(model: Model) -> str:
     """Why a model of a known family cannot be written directly; "" if it can."""
     config = model.network.config
+    if model.family.name not in _CLASSIFICATION:
+        return f"the layers of {model.family.name} are not written directly"
     if head_of(model) is None:
         return f"{type(model.network).__name__} has a head that is not written directly"
     if getattr(config, "is_decoder", False):

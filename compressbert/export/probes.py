@@ -45,14 +45,15 @@ def limits_of(model: Model) -> Limits:
 def limits_from_config(config: Mapping[str, Any]) -> Limits:
     """Limits of any model from its config's values; no longer than 128 tokens, which nearly all accept."""
     pad_id = config.get("pad_token_id") or 0
-    positions = config.get("max_position_embeddings") or _LONGEST_UNKNOWN + pad_id + 1
+    positions = config.get("max_position_embeddings") or _LONGEST_UNKNOWN
+    counted = (
+        pad_id + 1 if pad_id + 1 < positions // 2 else 0
+    )  # some families count positions from pad_id + 1
     return Limits(
         vocabulary=config.get("vocab_size") or 100,
         pad_id=pad_id,
         types=config.get("type_vocab_size") or 1,
-        longest=min(
-            _LONGEST_UNKNOWN, positions - pad_id - 1
-        ),  # some families count positions from pad_id + 1
+        longest=min(_LONGEST_UNKNOWN, positions - counted),
         separator=config.get("sep_token_id") if config.get("pairs") else None,
     )
 

@@ -23,15 +23,16 @@ _PATTERNS = (
     (
         "head",
         re.compile(
-            r"(^|\.)(classifier|pre_classifier|pooler|cls|lm_head|vocab_\w+|generator_\w+|predictions|qa_outputs)\b"
+            r"(^|\.)(classifier|pre_classifier|pooler|cls|lm_head|vocab_\w+|generator_\w+|predictions|qa_outputs|head|decoder)\b"
         ),
     ),
     ("embeddings", re.compile(r"(^|\.)(embeddings(_project)?|embedding_hidden_mapping_in)\b")),
-    ("attention", re.compile(_LAYER + r"(attention|sa_layer_norm)\b")),
+    ("attention", re.compile(_LAYER + r"(attention|attn|attn_norm|sa_layer_norm)\b")),
     (
         "ffn",
         re.compile(
-            _LAYER + r"(intermediate|output|ffn|ffn_output|output_layer_norm|full_layer_layer_norm)\b"
+            _LAYER
+            + r"(intermediate|output|ffn|ffn_output|output_layer_norm|full_layer_layer_norm|mlp|mlp_norm)\b"
         ),
     ),
 )

@@ -17,9 +17,12 @@ def teacher_inside(run: Run, layers: tuple[int, ...] = ()) -> Callable[[Batch], 
     """Return the function that shows the teacher's states, and the vectors of ``layers``, on a batch.
 
     Raises:
-        ConfigError: The run has no teacher, or one that cuts texts into other pieces than the student.
+        ConfigError: The run has no teacher, or one that cuts texts into other pieces than the student, or whose layers
+            have no vectors apart.
     """
     teacher = run.required_teacher
+    if layers:
+        teacher.family.check_vectors(teacher.network)
     if run.teacher_rows is not None:
         raise ConfigError(
             "the student cuts texts into other pieces than its teacher, so their states cannot be compared",
@@ -49,8 +52,10 @@ def check_equal_heads(teacher: Model, student: Model, pairs: dict[int, int], *, 
         remedy: What to set otherwise.
 
     Raises:
-        ConfigError: They have not.
+        ConfigError: They have not, or one side has no queries, keys and values apart.
     """
+    for model in (teacher, student):
+        model.family.check_vectors(model.network)
     for own, other in pairs.items():
         ours, theirs = heads_of(student, own), heads_of(teacher, other)
         if ours != theirs:

@@ -58,8 +58,8 @@ def macs_per_token(model: Model, sequence: int = SEQUENCE) -> int:
     """Multiply-accumulates of the layers per token, in sequences of this length; an own network counts its own.
 
     Per layer one for each weight of its matrices (with hidden width H, heads·d attention units and I neurons:
-    4·H·heads·d for the projections, 2·H·I for the FFN) and 2·S·heads·d for scores and their use. Embeddings,
-    pooler and head are left out.
+    4·H·heads·d for the projections, 2·H·I for the FFN) and 2·S·heads·d for scores and their use, which are computed for
+    all pairs of tokens even where a window hides some. Embeddings, pooler and head are left out.
     """
     if model.is_own:
         return int(cast(Any, model.network.base_model).macs_per_token)
@@ -118,8 +118,8 @@ def _prefixes(model: Model) -> list[tuple[str, str]]:
         if family.embeddings(network).projection is not None:
             found.append((f"{family.path(network, 'projection')}.", "embeddings"))
         for index in range(len(family.layers(network))):
-            for kind, component in _LAYER_PARTS.items():
-                found.append((f"{family.path(network, kind, index)}.", component))
+            for kind in family.layer_at.keys() & _LAYER_PARTS.keys():
+                found.append((f"{family.path(network, kind, index)}.", _LAYER_PARTS[kind]))
             if family.name == "mobilebert":
                 layer = family.path(network, "layer", index)
                 found += [(f"{layer}.ffn.", "ffn"), (f"{layer}.output.", "ffn")]
@@ -133,9 +133,11 @@ _LAYER_PARTS = {
     "query": "attention",
     "key": "attention",
     "value": "attention",
+    "joined": "attention",
     "attention_out": "attention",
     "attention_norm": "attention",
     "ffn_in": "ffn",
+    "gated": "ffn",
     "ffn_out": "ffn",
     "ffn_norm": "ffn",
 }

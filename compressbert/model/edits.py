@@ -18,8 +18,15 @@ from torch import nn
 from compressbert.errors import ConfigError, InputError
 from compressbert.model import surgery
 from compressbert.model.handle import Model
-from compressbert.model.parts import Layer
-from compressbert.model.survivors import checked, checked_per_layer, once_per_weights
+from compressbert.model.parts import NoPositions
+from compressbert.model.survivors import (
+    beside,
+    checked,
+    checked_per_layer,
+    distinct_layers,
+    once_per_weights,
+    owners_of,
+)
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,14 @@ def keep_heads(model: Model, heads: Mapping[int, Sequence[int]]) -> None:
     layers = model.family.layers(model.network)
     size = model.family.head_size(model.network)
     kept = checked_per_layer(heads, layers, "head", [layer.heads for layer in layers])
-    for index, survivors in once_per_weights(kept, _owners(model), "heads").items():
+    for index, survivors in once_per_weights(kept, owners_of(model), "heads").items():
         layer = layers[index]
         units = [head * size + offset for head in survivors for offset in range(size)]
-        for projection in (layer.query, layer.key, layer.value):
-            surgery.keep_outputs(projection, units)
+        if layer.joined is not None:
+            surgery.keep_outputs(layer.joined, beside(units, layer.heads * size, times=3))
+        else:
+            for projection in (layer.query, layer.key, layer.value):
+                surgery.keep_outputs(projection, units)
         surgery.keep_inputs(layer.attention_out, units)
         model.family.set_head_count(layer, len(survivors))
     if kept:
@@ -110,9 +120,13 @@ def keep_neurons(model: Model, neurons: Mapping[int, Sequence[int]]) -> None:
     _refuse_bottlenecks(model)
     layers = model.family.layers(model.network)
     kept = checked_per_layer(neurons, layers, "neuron", [layer.ffn for layer in layers])
-    for index, survivors in once_per_weights(kept, _owners(model), "neurons").items():
-        surgery.keep_outputs(layers[index].ffn_in, survivors)
-        surgery.keep_inputs(layers[index].ffn_out, survivors)
+    for index, survivors in once_per_weights(kept, owners_of(model), "neurons").items():
+        layer = layers[index]
+        if layer.gated is not None:
+            surgery.keep_outputs(layer.gated, beside(survivors, layer.ffn, times=2))
+        else:
+            surgery.keep_outputs(layer.ffn_in, survivors)
+        surgery.keep_inputs(layer.ffn_out, survivors)
     if kept:
         _record(model, "keep_neurons", neurons=_json_keys(kept))
 
@@ -143,16 +157,18 @@ def keep_hidden(model: Model, dimensions: Sequence[int]) -> None:
         surgery.keep_outputs(embeddings.projection, kept)
     else:
         for table in (embeddings.word, embeddings.position, embeddings.token_type):
-            if table is not None:
+            if table is not None and not isinstance(table, NoPositions):
                 surgery.keep_columns(table, kept)
         surgery.keep_features(embeddings.norm, kept)
     for layer in distinct_layers(model):
-        for reader in (layer.query, layer.key, layer.value, layer.ffn_in):
+        asking = (layer.query, layer.key, layer.value) if layer.joined is None else (layer.joined,)
+        for reader in (*asking, layer.gated or layer.ffn_in):
             surgery.keep_inputs(reader, kept)
         for writer in (layer.attention_out, layer.ffn_out):
             surgery.keep_outputs(writer, kept)
         for norm in (layer.attention_norm, layer.ffn_norm):
-            surgery.keep_features(norm, kept)
+            if not isinstance(norm, nn.Identity):
+                surgery.keep_features(norm, kept)
     for narrow in narrow_head:
         narrow(kept)
     _record(model, "keep_hidden", dimensions=kept)
@@ -180,24 +196,11 @@ def quantize_int8(model: Model, *, modules: Sequence[str] | None = None, portabl
     _quantize(model, names, empty=False, portable=portable)
 
 
-def distinct_layers(model: Model) -> list[Layer]:
-    """The layers with weights of their own: one of each set that shares them."""
-    owners, layers = _owners(model), model.family.layers(model.network)
-    return [layer for index, layer in enumerate(layers) if owners[index] == index]
-
-
-def spread(model: Model, chosen: Sequence[list[int]]) -> dict[int, list[int]]:
-    """Survivors for every layer, from those of `distinct_layers`, in the same order."""
-    owners = _owners(model)
-    first = dict(zip(dict.fromkeys(owners), chosen, strict=True))
-    return {layer: first[owner] for layer, owner in enumerate(owners)}
-
-
 def default_int8_modules(model: Model) -> list[str]:
     """Names of what `quantize_int8` turns into int8 unless told: encoder and pooler, word and position tables."""
     network, family = model.network, model.family
     encoder = family.encoder_prefix(network)
-    tables = {family.path(network, kind) for kind in ("word", "position")}
+    tables = {family.path(network, kind) for kind in ("word", "position") if kind in family.embeddings_at}
     return [
         name
         for name, module in network.named_modules()
@@ -297,10 +300,6 @@ def _head_narrowing(model: Model) -> list[Callable[[list[int]], None]]:
     return work
 
 
-def _owners(model: Model) -> list[int]:
-    return model.family.owners(model.network)
-
-
 def _hidden(model: Model) -> int:
     return model.family.layers(model.network)[0].hidden
 
@@ -318,7 +317,7 @@ def _settle_config(model: Model) -> None:
     family, config, base = model.family, model.network.config, model.base_config
     layers = family.layers(model.network)
     at = family.config_at
-    family.set_depth(config, len(layers))
+    family.set_layers(config, range(len(layers)))
     ffn = {layer.ffn for layer in layers}
     setattr(config, at["ffn"], ffn.pop() if len(ffn) == 1 else base[at["ffn"]])
     sizes = {"hidden": base[at["hidden"]], "heads": base[at["heads"]]}

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 
 from compressbert.errors import InputError
 from compressbert.model.family import Family
+from compressbert.model.local_layers import LocalFamily
 from compressbert.model.shared_layers import SharedFamily
 
 _BERT_LAYER = {
@@ -40,6 +41,15 @@ _ALBERT_LAYER = {
     "ffn_in": "ffn",
     "ffn_out": "ffn_output",
     "ffn_norm": "full_layer_layer_norm",
+}
+_MODERNBERT_LAYER = {
+    "attention": "attn",
+    "joined": "attn.Wqkv",
+    "attention_out": "attn.Wo",
+    "attention_norm": "attn_norm",
+    "gated": "mlp.Wi",
+    "ffn_out": "mlp.Wo",
+    "ffn_norm": "mlp_norm",
 }
 _EMBEDDINGS = {
     "word": "embeddings.word_embeddings",
@@ -87,6 +97,13 @@ _ALBERT_HEAD = {
     "predictions.decoder": ("embedding", None),
     "sop_classifier.classifier": _OUTPUT,
 }
+_MODERNBERT_HEAD = {
+    "final_norm": _DENSE,
+    "head.dense": _DENSE,
+    "head.norm": _DENSE,
+    "classifier": _OUTPUT,
+    "decoder": _OUTPUT,
+}
 _MOBILEBERT_HEAD = {**_BERT_HEAD, "cls.predictions.dense": (None, None)}
 _BERT_CONFIG = {
     "layers": "num_hidden_layers",
@@ -123,6 +140,11 @@ FAMILIES = (
         "albert", ("albert",), "encoder.albert_layer_groups",
         {**_EMBEDDINGS, "projection": "encoder.embedding_hidden_mapping_in"}, _ALBERT_LAYER, _BERT_HEADS,
         {**_BERT_CONFIG, "embedding": "embedding_size"}, _ALBERT_HEAD, always_projects=True,
+    ),
+    LocalFamily(
+        "modernbert", ("modernbert",), "layers",
+        {"word": "embeddings.tok_embeddings", "norm": "embeddings.norm"},
+        _MODERNBERT_LAYER, (None, None), _BERT_CONFIG, _MODERNBERT_HEAD,
     ),
 )  # fmt: skip
 

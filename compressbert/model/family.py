@@ -12,7 +12,7 @@ from typing import Any, cast
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compressbert.model.parts import Bottleneck, Embeddings, FeedForward, Layer
+from compressbert.model.parts import Bottleneck, Embeddings, FeedForward, Layer, NoPositions
 from compressbert.nn.int8 import Int8Embedding, Int8Linear
 
 WEIGHTED = (nn.Linear, nn.LayerNorm, nn.Embedding, Int8Linear, Int8Embedding)
@@ -23,12 +23,13 @@ class Family:
     """Where one architecture keeps its parts.
 
     Attributes:
-        name: bert, roberta, distilbert, electra, mobilebert or albert.
+        name: bert, roberta, distilbert, electra, mobilebert or albert or modernbert.
         model_types: Values of ``config.model_type`` it covers.
         layers_at: The list of layers, from the encoder.
         embeddings_at: Kind of embedding module to its name, from the encoder.
         layer_at: Kind of layer module (field of `Layer`) to its name, from the layer.
-        head_count_at: Attributes of the attention module for the number of heads and for their total width.
+        head_count_at: Attributes of the attention module for the number of heads and for their total width; None where
+            it keeps none.
         config_at: What a size is called in the config: layers, hidden, heads, ffn, embedding.
         head_at: Module after the encoder (a pooler's name is from the encoder) to the spaces it reads from and
             writes to: hidden, embedding, or None for anything else (labels, vocabulary).
@@ -41,7 +42,7 @@ class Family:
     layers_at: str
     embeddings_at: Mapping[str, str]
     layer_at: Mapping[str, str]
-    head_count_at: tuple[str, str | None]
+    head_count_at: tuple[str | None, str | None]
     config_at: Mapping[str, str]
     head_at: Mapping[str, tuple[str | None, str | None]]
     is_narrowable: bool = True
@@ -98,13 +99,13 @@ class Family:
         blocks = self.blocks(network)
         self.run_blocks(network, [blocks[index] for index in kept])
 
-    def set_depth(self, config: PreTrainedConfig, layers: int) -> None:
-        """Write the number of layers into ``config``.
+    def set_layers(self, config: PreTrainedConfig, layers: Sequence[int]) -> None:
+        """Let ``config`` describe a network of these layers of the one it describes; beyond its own they are more.
 
         Raises:
             ConfigError: Layers come in sets of another size.
         """
-        setattr(config, self.config_at["layers"], layers)
+        setattr(config, self.config_at["layers"], len(layers))
 
     def layers(self, network: PreTrainedModel) -> list[Layer]:
         """Every layer's modules, from the input up; layers that share weights have the same modules."""
@@ -113,9 +114,9 @@ class Family:
     def layers_of(self, blocks: Iterable[nn.Module]) -> list[Layer]:
         """The modules of these layers of the family, wherever they stand."""
         return [
-            Layer(
-                **{kind: block.get_submodule(name) for kind, name in self.layer_at.items()},  # type: ignore[arg-type]
-                **_mobile_parts(block),
+            Layer.of(
+                {kind: block.get_submodule(name) for kind, name in self.layer_at.items()}
+                | _mobile_parts(block)
             )
             for block in blocks
         ]
@@ -127,7 +128,7 @@ class Family:
         offset = cast(int, network.config.pad_token_id) + 1 if self.name == "roberta" else 0
         return Embeddings(
             word=encoder.get_submodule(self.embeddings_at["word"]),
-            position=encoder.get_submodule(self.embeddings_at["position"]),
+            position=found.get("position") or NoPositions(network.config.max_position_embeddings),
             token_type=found.get("token_type"),
             norm=cast(nn.LayerNorm, found["norm"]),
             projection=found.get("projection"),
@@ -151,14 +152,24 @@ class Family:
 
     def head_size(self, network: PreTrainedModel) -> int:
         """Width of one attention head, fixed when the model was built."""
-        return cast(int, self.layers(network)[0].attention.attention_head_size)
+        return self.layers(network)[0].head_size
+
+    def check_vectors(self, network: PreTrainedModel) -> None:
+        """Make sure that layers have queries, keys and values apart.
+
+        Raises:
+            ConfigError: They have not.
+        """
+        for layer in self.layers(network):
+            layer.query  # noqa: B018 - refuses where it is not there
 
     def set_head_count(self, layer: Layer, heads: int) -> None:
         """Write the number of heads where the attention module keeps it."""
         count, width = self.head_count_at
-        setattr(layer.attention, count, heads)
+        if count is not None:
+            setattr(layer.attention, count, heads)
         if width is not None:
-            setattr(layer.attention, width, heads * cast(int, layer.attention.attention_head_size))
+            setattr(layer.attention, width, heads * layer.head_size)
 
 
 def _mobile_parts(block: nn.Module) -> dict[str, Any]:

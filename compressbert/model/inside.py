@@ -51,14 +51,21 @@ class Inside:
 
 
 def look_inside(model: Model, inputs: Mapping[str, Tensor], *, layers: tuple[int, ...] = ()) -> Inside:
-    """Run ``model`` on ``inputs`` (B, S) and keep all states, and the vectors of ``layers``."""
+    """Run ``model`` on ``inputs`` (B, S) and keep all states, and the vectors of ``layers``.
+
+    Raises:
+        ConfigError: Vectors are asked for, and the model's layers have none apart.
+    """
     family, network = model.family, model.network
     found = family.layers(network)
     vectors: dict[str, dict[int, Tensor]] = {kind: {} for kind in _VECTORS}
+    if layers:
+        family.check_vectors(network)
     handles = []
     for kind in _VECTORS:
-        modules = [getattr(layer, kind) for layer in found]
-        handles += hook_in_turn(modules, after=vectors[kind].__setitem__, places=layers)
+        if layers:
+            modules = [getattr(layer, kind) for layer in found]
+            handles += hook_in_turn(modules, after=vectors[kind].__setitem__, places=layers)
     try:
         with states_between(family.blocks(network)) as hidden:
             output = model(**inputs)
@@ -106,4 +113,4 @@ def first_layers(model: Model, count: int) -> Iterator[Model]:
 
 
 def _scaling(layer: Layer) -> float:
-    return float(layer.attention.scaling)  # type: ignore[arg-type]
+    return float(getattr(layer.attention, "scaling", None) or layer.head_size**-0.5)

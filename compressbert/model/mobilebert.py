@@ -167,7 +167,12 @@ def calibrate_no_norm(model: Model, inputs: Sequence[dict[str, Tensor]]) -> None
 
 
 def _new(source: Model, seed: int, **sizes: Any) -> Model:
-    """A MobileBERT with the head, vocabulary and labels of ``source``, its weights random."""
+    """A MobileBERT with the head, vocabulary and labels of ``source``, its weights random.
+
+    Raises:
+        ConfigError: The source's layers do not have the parts that a MobileBERT's are compared with.
+    """
+    source.family.check_vectors(source.network)
     given, found = source.network.config, source.family.embeddings(source.network)
     rows = [0 if table is None else cast(int, table.num_embeddings) for table in
             (found.word, found.position, found.token_type)]  # fmt: skip

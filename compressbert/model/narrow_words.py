@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compressbert.errors import ConfigError
 from compressbert.model.handle import Model
+from compressbert.model.parts import NoPositions
 
 
 def principal_basis(source: Model, width: int) -> Tensor:
@@ -27,9 +28,13 @@ def principal_basis(source: Model, width: int) -> Tensor:
 
 
 def vectors_of(source: Model) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Words, positions and token types of ``source`` as rows in its layers' width."""
+    """Words, positions and token types of ``source`` as rows in its layers' width; positions are 0 without a table."""
     found = source.family.embeddings(source.network)
-    words, positions = weight_of(found.word), weight_of(found.position)[found.position_offset :]
+    words = weight_of(found.word)
+    if isinstance(found.position, NoPositions):
+        positions = words.new_zeros(found.position.num_embeddings, words.shape[1])
+    else:
+        positions = weight_of(found.position)[found.position_offset :]
     types = None if found.token_type is None else weight_of(found.token_type)
     if found.projection is None:
         return words, positions, types

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
+
+from compressbert.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,18 @@ class FeedForward:
     norm: nn.Module
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """Live modules of one transformer layer. A projection is a Linear or an Int8Linear.
 
-    ``bottleneck`` and ``stacked`` are MobileBERT's; its norms may be `NoNorm`, which only scales and shifts.
+    Asking for a part that an architecture does not have apart raises ConfigError: methods that compare such parts
+    cannot work with it.
+
+    Attributes:
+        bottleneck, stacked: MobileBERT's; its norms may be `NoNorm`, which only scales and shifts.
+        joined: ModernBERT's queries, keys and values in one product, one after the other; it has no ``query``, ``key``
+            and ``value``. Its norms come before what they feed; the first layer's may be an Identity.
+        gated: ModernBERT's neurons and their gates in one product, one after the other; it has no ``ffn_in``.
     """
 
     attention: nn.Module
@@ -55,11 +65,36 @@ class Layer:
     ffn_norm: nn.LayerNorm
     bottleneck: Bottleneck | None = None
     stacked: tuple[FeedForward, ...] = ()
+    joined: nn.Module | None = None
+    gated: nn.Module | None = None
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> Layer:
+        """A layer that has these parts and no others."""
+        layer = object.__new__(cls)
+        for name, part in parts.items():
+            object.__setattr__(layer, name, part)
+        return layer
+
+    def __getattr__(self, name: str) -> nn.Module:
+        """Refuse a part that is not there."""
+        if name not in _APART:
+            raise AttributeError(name)
+        raise ConfigError(
+            f"This model's layers have no {_APART[name]} apart, so they cannot be compared or cut one by one.",
+            hint="Use one that compares answers or states, as distilbert and pkd do; docs/families.md lists them.",
+        )
+
+    @property
+    def head_size(self) -> int:
+        """Width of one head, fixed when the model was built."""
+        attention: Any = self.attention
+        return int(attention.head_dim if self.joined is not None else attention.attention_head_size)
 
     @property
     def heads(self) -> int:
         """How many heads survive in this layer."""
-        return cast(int, self.query.out_features) // cast(int, self.attention.attention_head_size)
+        return cast(int, self.attention_out.in_features) // self.head_size
 
     @property
     def hidden(self) -> int:
@@ -70,7 +105,20 @@ class Layer:
     @property
     def ffn(self) -> int:
         """How many FFN neurons survive in this layer."""
-        return cast(int, self.ffn_in.out_features)
+        return cast(int, self.ffn_out.in_features)
+
+
+_APART = dict.fromkeys(("query", "key", "value"), "queries, keys and values") | {
+    "ffn_in": "neurons and gates"
+}
+
+
+class NoPositions(nn.Module):
+    """Stands for a table of positions where attention itself tells them; it has as many rows as there are positions."""
+
+    def __init__(self, num_embeddings: int) -> None:
+        super().__init__()
+        self.num_embeddings = num_embeddings
 
 
 @dataclass(frozen=True)
@@ -78,7 +126,7 @@ class Embeddings:
     """Live modules between token ids and the first layer.
 
     ``projection`` maps the finished sum to the layers' width (ELECTRA), or the words alone: each beside its two
-    neighbours (``trigram``, MobileBERT).
+    neighbours (``trigram``, MobileBERT). ``position`` is `NoPositions` where there is no table.
     """
 
     word: nn.Module

@@ -65,11 +65,11 @@ import torch"""
 
 _REBUILD = '''
 
-def _part(old: nn.Module, kind: str, shape: list[int], bias: bool) -> nn.Module:
+def _part(old: nn.Module, kind: str, shape: list[int], bias: bool, eps: float = 0.0) -> nn.Module:
     if kind == "linear":
         return nn.Linear(shape[1], shape[0], bias=bias)
     if kind == "layer_norm":
-        return nn.LayerNorm(shape[0], eps=old.eps)
+        return nn.LayerNorm(shape[0], eps=eps, bias=bias)
     if kind == "embedding":
         return nn.Embedding(shape[0], shape[1], padding_idx=old.padding_idx)
 $int8    raise ValueError(f"config.json lists a module of unknown kind {kind}")
@@ -89,7 +89,7 @@ class _Rebuilt:
                 continue  # a head, when the bare encoder is opened
             parent, _, leaf = name.rpartition(".")
             parent = self.get_submodule(parent)
-            setattr(parent, leaf, _part(getattr(parent, leaf), part["kind"], part["shape"], part["bias"]))
+            setattr(parent, leaf, _part(getattr(parent, leaf), **part))
         self.post_init()
 '''
 
@@ -206,5 +206,6 @@ def _describe(module: nn.Module) -> dict[str, Any] | None:
     for kind_class, kind in kinds:
         if isinstance(module, kind_class):
             shape = list(cast(torch.Tensor, module.weight).shape[-2:])
-            return {"kind": kind, "shape": shape, "bias": getattr(module, "bias", None) is not None}
+            found = {"kind": kind, "shape": shape, "bias": getattr(module, "bias", None) is not None}
+            return found | ({"eps": module.eps} if isinstance(module, nn.LayerNorm) else {})
     return None

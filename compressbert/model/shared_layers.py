@@ -98,18 +98,19 @@ class SharedFamily(Family):
         groups = getattr(encoder, self._groups_name)
         setattr(encoder, self._groups_name, nn.ModuleList(groups[index] for index in used))
         setattr(config, self.groups_at, len(used))
-        self.set_depth(config, len(kept))
+        self.set_layers(config, kept)
 
-    def set_depth(self, config: PreTrainedConfig, layers: int) -> None:
+    def set_layers(self, config: PreTrainedConfig, layers: Sequence[int]) -> None:
         """Write the number of layers into ``config``, and no more groups than there are passes."""
         inner = int(getattr(config, self.inner_at))
-        if layers % inner:
+        if len(layers) % inner:
             raise ConfigError(
-                f"{layers} layers cannot be built: layers run in sets of {inner}.",
+                f"{len(layers)} layers cannot be built: layers run in sets of {inner}.",
                 hint=f"Choose a multiple of {inner}.",
             )
-        super().set_depth(config, layers // inner)
-        setattr(config, self.groups_at, min(int(getattr(config, self.groups_at)), layers // inner))
+        passes = len(layers) // inner
+        setattr(config, self.config_at["layers"], passes)
+        setattr(config, self.groups_at, min(int(getattr(config, self.groups_at)), passes))
 
     @property
     def _groups_name(self) -> str:

@@ -62,7 +62,7 @@ def build_student(teacher: Model, shape: Shape, *, init: Init, seed: int = 0) ->
     for kind, size in sizes.items():
         if kind != "layers":
             setattr(config, teacher.family.config_at[kind], size)
-    teacher.family.set_depth(config, sizes["layers"])
+    teacher.family.set_layers(config, shape.layers)
     with torch.random.fork_rng(devices=[]), stock.quiet():
         torch.manual_seed(seed)
         network = type(teacher.network)(config).float().eval()
@@ -197,15 +197,23 @@ def _origin(name: str, places: Mapping[str, str]) -> str:
 
 
 def _inside_heads(student: Model, teacher: Model) -> dict[tuple[str, int], Tensor]:
-    """Which of the teacher's features a tensor keeps along an axis that holds heads side by side."""
+    """Which of the teacher's features a tensor keeps along an axis that holds heads, or other parts, side by side."""
     size, full = (model.family.head_size(model.network) for model in (student, teacher))
     layers = student.family.layers(student.network)
     heads = layers[0].heads
+    theirs = teacher.family.layers(teacher.network)[0]
     kept = (torch.arange(heads)[:, None] * full + torch.arange(size)).flatten()  # (heads · size,)
+    parts = {"query": kept, "key": kept, "value": kept, "joined": _beside(kept, 3, theirs.heads * full),
+             "gated": _beside(torch.arange(layers[0].ffn), 2, theirs.ffn)}  # fmt: skip
     found: dict[tuple[str, int], Tensor] = {}
     for index in range(len(layers)):
-        for kind in ("query", "key", "value"):
+        for kind in parts.keys() & student.family.layer_at.keys():
             path = student.family.path(student.network, kind, index)
-            found |= {(f"{path}.weight", 0): kept, (f"{path}.bias", 0): kept}
+            found |= {(f"{path}.weight", 0): parts[kind], (f"{path}.bias", 0): parts[kind]}
         found[(f"{student.family.path(student.network, 'attention_out', index)}.weight", 1)] = kept
     return found
+
+
+def _beside(kept: Tensor, times: int, width: int) -> Tensor:
+    """``kept`` of each of several parts of the teacher's that stand beside each other."""
+    return torch.cat([part * width + kept for part in range(times)])

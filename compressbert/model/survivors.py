@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from compressbert.errors import ConfigError
+from compressbert.model.handle import Model
 from compressbert.model.parts import Layer
 
 
@@ -61,3 +62,26 @@ def once_per_weights(kept: Mapping[int, list[int]], owners: Sequence[int], noun:
         if survivors[0] is not None:
             found[owner] = survivors[0]
     return found
+
+
+def owners_of(model: Model) -> list[int]:
+    """For every layer the first one with the same weights."""
+    return model.family.owners(model.network)
+
+
+def distinct_layers(model: Model) -> list[Layer]:
+    """The layers with weights of their own: one of each set that shares them."""
+    owners, layers = owners_of(model), model.family.layers(model.network)
+    return [layer for index, layer in enumerate(layers) if owners[index] == index]
+
+
+def spread(model: Model, chosen: Sequence[list[int]]) -> dict[int, list[int]]:
+    """Survivors for every layer, from those of `distinct_layers`, in the same order."""
+    owners = owners_of(model)
+    first = dict(zip(dict.fromkeys(owners), chosen, strict=True))
+    return {layer: first[owner] for layer, owner in enumerate(owners)}
+
+
+def beside(kept: Sequence[int], width: int, *, times: int) -> list[int]:
+    """``kept`` of each of several parts of this width that stand beside each other."""
+    return [part * width + unit for part in range(times) for unit in kept]

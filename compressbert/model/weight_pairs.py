@@ -47,8 +47,8 @@ def _embeddings(student: Model, teacher: Model) -> Iterator[Pair]:
     if isinstance(words, JointEmbedding):
         yield Pair(ours.word.weight, words.other.weight, (None, kind))  # type: ignore[arg-type]
     for own, other in ((ours.position, theirs.position), (ours.token_type, theirs.token_type)):
-        if own is not None and other is not None:
-            yield Pair(own.weight, other.weight, (None, kind))  # type: ignore[arg-type]
+        if isinstance(own, nn.Embedding) and isinstance(other, nn.Embedding):
+            yield Pair(own.weight, other.weight, (None, kind))
     yield from _module(ours.norm, theirs.norm, (kind,))
     if ours.projection is not None and theirs.projection is not None:
         yield from _module(ours.projection, theirs.projection, ("hidden", kind))

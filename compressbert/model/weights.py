@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compressbert.errors import InputError, WorkError
@@ -76,17 +76,27 @@ def load_into(network: PreTrainedModel, files: Mapping[str, Path], *, head: bool
 
 def initialise(network: PreTrainedModel, names: Iterable[str]) -> None:
     """Give these tensors a new stock network's values, from torch's current seed; others stay."""
-    owners = {name.rpartition(".")[0] for name in names}
-    keep = set(network.state_dict()) - set(names)
-    for owner, module in network.named_modules():
-        if owner not in owners:
-            continue
-        own = module.named_parameters(recurse=False)
-        others = {leaf: tensor.detach().clone() for leaf, tensor in own if f"{owner}.{leaf}" in keep}
-        with torch.no_grad():
-            network._init_weights(module)
-            for leaf, tensor in others.items():
-                getattr(module, leaf).copy_(tensor)
+    new = set(names)
+    owners = {name.rpartition(".")[0] for name in new}
+    around = {owner.rpartition(".")[0] for owner in owners} - owners
+    modules = dict(network.named_modules())
+    for owner in (name for name in modules if name in owners):
+        _start(network, owner, modules[owner], new)
+    for owner in sorted(
+        around, key=lambda name: -name.count(".")
+    ):  # some start a module from the one around it
+        _start(network, owner, modules[owner], new)
+
+
+@torch.no_grad()
+def _start(network: PreTrainedModel, owner: str, module: nn.Module, new: Collection[str]) -> None:
+    """Start a module's tensors and those of its parts as a stock network does, as far as they are ``new``."""
+    inside = f"{owner}." if owner else ""
+    near = {name: tensor for name, tensor in module.state_dict().items() if name.count(".") <= 1}
+    before = {name: tensor.clone() for name, tensor in near.items() if inside + name not in new}
+    network._init_weights(module)
+    for name, tensor in before.items():
+        near[name].copy_(tensor)
 
 
 def distinct(network: PreTrainedModel) -> dict[str, Tensor]:

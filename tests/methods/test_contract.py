@@ -293,6 +293,27 @@ def test_every_family_can_be_compressed_and_reloaded(info: MethodInfo, family: s
     assert torch.equal(logits(load(tmp_path / "saved"), padded_batch(family)), output)
 
 
+# Methods that compare or cut parts which ModernBERT's layers do not have apart.
+NOT_FOR_MODERNBERT = ("internal_representations", "minilm", "mobilebert", "small_vocab", "tinybert", "width")
+
+
+@every_method
+def test_modernbert_is_compressed_or_refused_before_training(info: MethodInfo, tmp_path: Path) -> None:
+    if info.name not in NOT_FOR_MODERNBERT:
+        result = _apply(tmp_path, info, family="modernbert", settings={"max_steps": 2})
+        output = logits(result.model, padded_batch("modernbert"))
+        assert torch.isfinite(output).all()
+        assert torch.equal(logits(load(tmp_path / "saved"), padded_batch("modernbert")), output)
+        return
+    source = toy_model(tmp_path, "modernbert")
+    run = toy_run(tmp_path, source, settings={"max_steps": 2})
+    module = load_method(info)
+    with pytest.raises(ConfigError, match="apart, so they cannot be compared or cut") as raised:
+        module.compress(source, module.Config(), run)
+    assert raised.value.hint
+    assert run.log == []
+
+
 @every_method
 @pytest.mark.parametrize("task", list(HEADS))
 def test_every_task_can_be_compressed_and_exported(info: MethodInfo, task: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from compressbert.model.families import family_of
 from compressbert.model.handle import Model
 from compressbert.model.stock import plain
 from tests.model.build import tiny_model
-from tests.tiny import FAMILIES, padded_batch, tiny_network, tiny_tokenizer
+from tests.tiny import ENCODERS, padded_batch, tiny_network, tiny_tokenizer
 
 SIZES = {
     "vocab_size": 35, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -24,7 +24,7 @@ SIZES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_paths_lead_to_the_live_modules(family: str) -> None:
     for network in (
         tiny_network(family),
@@ -40,8 +40,10 @@ def test_paths_lead_to_the_live_modules(family: str) -> None:
             assert (layer.heads, layer.ffn) == (4, 64)
         embeddings = found.embeddings(network)
         assert embeddings.word is network.get_input_embeddings()
-        assert network.get_submodule(found.path(network, "position")) is embeddings.position
-        assert (embeddings.token_type is None) == (family == "distilbert")
+        if family != "modernbert":
+            assert network.get_submodule(found.path(network, "position")) is embeddings.position
+        assert embeddings.position.num_embeddings == (66 if family == "roberta" else 64)
+        assert (embeddings.token_type is None) == (family in ("distilbert", "modernbert"))
         assert (embeddings.projection is not None) == (family in ("electra", "albert"))
         assert embeddings.position_offset == (2 if family == "roberta" else 0)
         assert found.head_size(network) == 8
@@ -55,6 +57,7 @@ def test_paths_lead_to_the_live_modules(family: str) -> None:
         ("distilbert", {"pre_classifier", "classifier"}),
         ("electra", {"classifier.dense", "classifier.out_proj"}),
         ("albert", {"albert.pooler", "classifier"}),
+        ("modernbert", {"model.final_norm", "head.dense", "head.norm", "classifier"}),
     ],
 )
 def test_head_modules(family: str, names: set[str]) -> None:

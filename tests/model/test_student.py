@@ -15,10 +15,10 @@ from compressbert.model.handle import Model
 from compressbert.model.inside import look_inside
 from compressbert.model.student import Shape, build_student
 from tests.methods.toy import logits, toy_model
-from tests.tiny import FAMILIES, padded_batch
+from tests.tiny import ENCODERS, FAMILIES, padded_batch
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_the_teachers_shape_from_the_teacher_is_the_teacher(tmp_path: Path, family: str) -> None:
     teacher = toy_model(tmp_path, family)
     student = build_student(teacher, Shape(layers=(0, 1)), init="teacher")
@@ -27,7 +27,7 @@ def test_the_teachers_shape_from_the_teacher_is_the_teacher(tmp_path: Path, fami
     assert student.network is not teacher.network
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 @pytest.mark.parametrize("init", ["teacher", "random"])
 def test_a_narrow_student_is_a_stock_model_of_its_shape(tmp_path: Path, family: str, init: str) -> None:
     teacher = toy_model(tmp_path, family, layers=3)

@@ -32,8 +32,9 @@ from compressbert.config.schema import Positive
 from compressbert.data.batches import Batch
 from compressbert.methods.base import MethodConfig, Run, labels_of, trainable_copy
 from compressbert.methods.knowledge import retune
-from compressbert.model.edits import distinct_layers, keep_heads, spread
+from compressbert.model.edits import keep_heads
 from compressbert.model.handle import Model
+from compressbert.model.survivors import distinct_layers, spread
 from compressbert.nn.importance import Scope, choose_heads, head_importance, normalize_layers
 
 NEEDS = ("data",)
