@@ -99,8 +99,8 @@ KINDS: dict[str, dict[str, type[PreTrainedModel]]] = {
     },
 }
 
-FAMILIES = ("bert", "roberta", "distilbert", "electra", "albert")
-ENCODERS = (*FAMILIES, "modernbert")  # those that are exported through PyTorch's exporter, too
+FAMILIES = ("bert", "roberta", "distilbert", "electra", "albert", "modernbert")
+WITH_VECTORS = FAMILIES[:-1]  # those whose queries, keys and values are products of their own
 
 
 def own_weights(family: str, layers: int = 2) -> dict[str, int]:

@@ -7,10 +7,14 @@ tokens are packed, one text after the other is computed in the same way, as a ba
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from onnx import TensorProto
 
 from compressbert.export.graph import MICROSOFT, GraphBuilder
 from compressbert.export.packing import Packing
+from compressbert.export.window import Window
 
 Rows = tuple[str, str, str]  # of queries, keys and values
 
@@ -35,7 +39,17 @@ class AttentionWriter:
     mask: str
     kernel: bool = False
 
-    def __call__(self, query: str, key: str, value: str, heads: int, name: str, *, first: bool) -> str:
+    def __call__(
+        self,
+        query: str,
+        key: str,
+        value: str,
+        heads: int,
+        name: str,
+        *,
+        first: bool,
+        window: Window | None = None,
+    ) -> str:
         """Context rows, (rows of queries, heads · head size). The scaling is already in the queries.
 
         Args:
@@ -45,17 +59,22 @@ class AttentionWriter:
             heads: Of this layer.
             name: Of the attention.
             first: Only the first token of every text asks.
+            window: How far tokens see; None: to both ends.
         """
         graph = self.graph
         views = self._views((query, key, value), heads, name, first=first)
         if self.packing is None:
-            context = self._over_batch(views, heads, name, self.mask)
+            context = self._over_batch(views, heads, name, self.mask, first=first, window=window)
         else:
             context = self.packing.choose(
                 graph,
                 f"{name}.context_by_head",
-                full=lambda: self._over_batch(views, heads, f"{name}.full", ""),
-                padded=lambda: self._by_text(views, f"{name}.padded", first=first),
+                full=lambda: self._over_batch(views, heads, f"{name}.full", "", first=first, window=window),
+                padded=lambda: self._within(
+                    window,
+                    f"{name}.padded",
+                    lambda stem, seen: self._by_text(views, stem, first=first, window=seen),
+                ),
             )
         # Outside of branches, where this copies nothing.
         return graph.node("Reshape", [context, graph.integers(-1, heads * self.head_size)], f"{name}.rows")
@@ -74,8 +93,33 @@ class AttentionWriter:
         )
         return q, k, v
 
-    def _over_batch(self, views: Rows, heads: int, name: str, mask: str) -> str:
+    def _within(self, window: Window | None, name: str, write: Callable[[str, Window | None], str]) -> str:
+        """Attention that is written with and, where every token reaches all others, without a window."""
+        if window is None:
+            return write(name, None)
+        (value,) = self.graph.branch(
+            window.short,
+            {f"{name}.seen": TensorProto.FLOAT},
+            then=lambda: [write(f"{name}.near", None)],
+            otherwise=lambda: [write(f"{name}.far", window)],
+        )
+        return value
+
+    def _over_batch(
+        self, views: Rows, heads: int, name: str, mask: str, *, first: bool, window: Window | None
+    ) -> str:
         """Attention over (tokens, batch, heads, head size) at once; the result has the tokens first too."""
+
+        def write(stem: str, seen: Window | None) -> str:
+            if seen is None:
+                return self._everywhere(views, heads, stem, mask)
+            grid = seen.of_first(stem) if first else seen.grid
+            both = self.graph.node("Add", [mask, grid], f"{stem}.mask") if mask else grid
+            return self._attend(*views, stem, both)
+
+        return self._within(window, name, write)
+
+    def _everywhere(self, views: Rows, heads: int, name: str, mask: str) -> str:
         if self.kernel and not mask:
             return self._in_kernel(views, heads, name)
         return self._attend(*views, name, mask)
@@ -94,7 +138,7 @@ class AttentionWriter:
         )
         return graph.node("Transpose", [context], f"{name}.context_tokens", perm=[1, 0, 2])
 
-    def _by_text(self, views: Rows, name: str, *, first: bool) -> str:
+    def _by_text(self, views: Rows, name: str, *, first: bool, window: Window | None) -> str:
         """Attention over (rows, 1, heads, head size), one text after the other."""
         graph, packing = self.graph, self.packing
         if packing is None:
@@ -116,7 +160,14 @@ class AttentionWriter:
             asking = graph.node("Slice", [q, *own], f"{name}.q_of_text")
             asked = graph.node("Slice", [k, *keys], f"{name}.k_of_text")
             given = graph.node("Slice", [v, *keys], f"{name}.v_of_text")
-            return [self._attend(asking, asked, given, name, "")]
+            mask = ""
+            if window is not None and first:
+                start = bound(packing.starts, "start")
+                after = graph.node("Add", [start, graph.integers(1)], f"{name}.after_start")
+                mask = window.between([start, after], keys, name)
+            elif window is not None:
+                mask = window.between(own, keys, name)
+            return [self._attend(asking, asked, given, name, mask)]
 
         (contexts,) = graph.for_each(self.batch, f"{name}.texts", one_text)
         return contexts

@@ -15,9 +15,12 @@ from torch.utils.hooks import RemovableHandle
 from transformers.activations import ACT2FN
 
 from compressbert.export.encoder import activation_name
+from compressbert.export.prenorm import FirstTokenPreNorm
 from compressbert.model.handle import Model
+from compressbert.model.local_layers import LocalFamily
 from compressbert.model.parts import Layer
 from compressbert.nn.in_turn import hook_in_turn
+from compressbert.nn.int8 import Int8Linear
 
 Array = NDArray[np.float32]
 
@@ -70,6 +73,15 @@ def _read_by_attention(parts: Layer, hidden: Tensor) -> tuple[Tensor, Tensor, Te
     return shared[:, :1], shared, hidden, residual
 
 
+def first_token_layer(model: Model) -> nn.Module:
+    """The last layer, computing only the first token."""
+    family, network = model.family, model.network
+    parts, activation = family.layers(network)[-1], activation_name(model)
+    if isinstance(family, LocalFamily):
+        return FirstTokenPreNorm(parts, activation, family.kinds(network)[-1])
+    return FirstTokenLayer(parts, activation)
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Where the rows of a file are in a padded batch: text by text if it packs tokens, else sequence first.
@@ -117,9 +129,15 @@ def real_tokens_only(model: Model, mask: Tensor, *, enabled: bool = True) -> Ite
     rows = _Rows.of(mask, packed=True)
 
     def repeat(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if given[0].shape[:2] != mask.shape:  # first tokens alone
+            return None
         return (rows.spread(rows.collect(given[0])), *given[1:]), named
 
     modules = list(dict.fromkeys(model.family.blocks(model.network))) if enabled else []
+    if enabled and isinstance(
+        model.family, LocalFamily
+    ):  # a token's place counts: copies do not compute the same
+        modules += [part for block in modules for part in block.modules() if isinstance(part, Int8Linear)]
     projection = model.family.embeddings(model.network).projection
     if enabled and projection is not None:
         modules.append(projection)
@@ -187,7 +205,7 @@ def _layers(model: Model, *, short: bool) -> Iterator[list[nn.Module]]:
     family, network = model.family, model.network
     layers = family.blocks(network)
     if short:
-        layers[-1] = FirstTokenLayer(family.layers(network)[-1], activation_name(model))
+        layers[-1] = first_token_layer(model)
     undo = family.run_blocks(network, layers)
     try:
         yield layers

@@ -13,7 +13,7 @@ from torch import nn
 from compressbert.export.packing import Packing, Sizes
 from compressbert.export.products import Emitter, Table
 from compressbert.model.handle import Model
-from compressbert.model.parts import Embeddings
+from compressbert.model.parts import Embeddings, NoPositions
 
 
 def input_names(model: Model) -> tuple[str, ...]:
@@ -38,7 +38,8 @@ class EmbeddingWriter:
         """Write them; the result, called ``name``, is (rows, width)."""
         emit, embeddings = self.emit, self._embeddings
         tokens = self._either("embeddings.sum", self._all_rows, self._real_rows)
-        width = emit.graph.integers(-1, cast(int, embeddings.position.embedding_dim))
+        holder = embeddings.word if self._has_no_positions else embeddings.position
+        width = emit.graph.integers(-1, cast(int, holder.embedding_dim))
         rows = emit.graph.node("Reshape", [tokens, width], "embeddings.rows")
         if embeddings.trigram:
             trigrams = self._either("embeddings.trigrams", self._all_trigrams, self._real_trigrams)
@@ -69,6 +70,8 @@ class EmbeddingWriter:
             terms.append(self._type_rows(types, "embeddings.token_type"))
         elif not self._type_is_folded:
             terms.append(self._type_rows(self._zero, "embeddings.token_type"))  # (width,)
+        if self._has_no_positions:
+            return graph.node("Sum", terms, "embeddings.all")
         if embeddings.position_offset:
             positions = self._counted_positions(ids, "embeddings.positions", axis=0)
             terms.append(emit.rows(self._position_table, positions, "embeddings.position"))
@@ -101,6 +104,8 @@ class EmbeddingWriter:
             terms.append(self._type_rows(types, "embeddings.packed.token_type"))
         elif not self._type_is_folded:
             terms.append(self._type_rows(self._zero, "embeddings.packed.token_type"))
+        if self._has_no_positions:
+            return graph.node("Sum", terms, "embeddings.packed")
         if embeddings.position_offset:
             grid = self._counted_positions("input_ids", "embeddings.padded.positions", axis=1)
             positions = pick(grid, "embeddings.packed.positions")
@@ -147,6 +152,10 @@ class EmbeddingWriter:
             pads[axis if before else 3 + axis] = 1
             shifted.append(graph.node("Pad", [cut, graph.integers(*pads)], f"{name}.{part}"))
         return graph.node("Concat", [shifted[0], words, shifted[1]], f"{name}.beside", axis=2)
+
+    @property
+    def _has_no_positions(self) -> bool:
+        return isinstance(self._embeddings.position, NoPositions)
 
     @property
     def _types_are_input(self) -> bool:

@@ -8,6 +8,7 @@ sit inside products because onnxruntime otherwise fuses both into kernels that a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 
@@ -23,8 +24,12 @@ from compressbert.export.packing import (
     write_packing,
     write_sizes,
 )
+from compressbert.export.prenorm import PreNormWriter
 from compressbert.export.products import Emitter
+from compressbert.export.rotary import Rotary, write_positions
+from compressbert.export.window import Window
 from compressbert.model.handle import Model
+from compressbert.model.local_layers import LocalFamily
 from compressbert.model.parts import Bottleneck, Layer
 
 __all__ = [
@@ -55,7 +60,8 @@ def layer_output(layer: int) -> str:
 def activation_name(model: Model) -> str:
     """The FFN's activation, by the name transformers has for it; "" where it is not a plain name."""
     config = model.network.config
-    found = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
+    names = ("hidden_act", "activation", "hidden_activation")
+    found = next((value for name in names if (value := getattr(config, name, None))), None)
     return found if isinstance(found, str) else ""
 
 
@@ -81,17 +87,46 @@ def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool, form: 
     """
     graph, family, network = emit.graph, model.family, model.network
     sizes = write_sizes(graph)
-    packing = write_packing(graph, sizes) if form.rows == "packed" else None
+    # Where tokens see a window, one that sees padding alone has no defined answer: such rows are not written at all.
+    packed = form.rows == "packed" or isinstance(family, LocalFamily)
+    packing = write_packing(graph, sizes) if packed else None
     x = EmbeddingWriter(emit, model, sizes, packing)(EMBEDDED)
     mask = "" if packing else additive_mask(graph)
     attention = AttentionWriter(
         graph, family.head_size(network), sizes.batch, packing, mask, kernel=form.attention == "kernel"
     )
-    write = LayerWriter(emit, activation_name(model), attention, joined=form.qkv == "joined")
-    layers = family.layers(network)
-    for index, layer in enumerate(layers):
-        x = write(layer, x, layer_name(index), first=first_token_only and index == len(layers) - 1)
+    layers, last = family.layers(network), len(family.layers(network)) - 1
+    if isinstance(family, LocalFamily):
+        local, kinds = _prenorm_writer(emit, model, attention, sizes), family.kinds(network)
+        for index, layer in enumerate(layers):
+            x = local(layer, kinds[index], x, layer_name(index), first=first_token_only and index == last)
+    else:
+        write = LayerWriter(emit, activation_name(model), attention, joined=form.qkv == "joined")
+        for index, layer in enumerate(layers):
+            x = write(layer, x, layer_name(index), first=first_token_only and index == last)
+    if (norm := family.final_norm(network)) is not None:
+        x = emit.norm(x, norm, "final_norm")
     return Encoded(x, first_token_only, sizes, packing)
+
+
+def _prenorm_writer(emit: Emitter, model: Model, attention: AttentionWriter, sizes: Sizes) -> PreNormWriter:
+    graph, family, network = emit.graph, model.family, model.network
+    if not isinstance(family, LocalFamily):
+        raise TypeError(f"layers of {family.name} have their norms elsewhere")
+    positions = write_positions(graph, sizes, attention.packing)
+    count = cast(int, family.embeddings(network).position.num_embeddings)
+    rotary = {
+        kind: Rotary.of(graph, positions, family.speeds(network, kind), count, f"rotary.{kind}")
+        for kind in dict.fromkeys(family.kinds(network))
+    }
+    return PreNormWriter(
+        emit,
+        activation_name(model),
+        attention,
+        rotary,
+        Window.of(graph, sizes, positions, family.reach(network)),
+        lambda rows, name: _first_rows(graph, rows, attention.batch, attention.packing, name),
+    )
 
 
 def first_tokens(graph: GraphBuilder, encoded: Encoded) -> str:

@@ -15,6 +15,7 @@ from compressbert.export.graph import to_array
 from compressbert.export.pooling import write_pooling
 from compressbert.export.products import ACTIVATIONS, Emitter
 from compressbert.model.handle import Model
+from compressbert.model.local_layers import LocalFamily
 from compressbert.model.pooling import Pooling
 from compressbert.nn.int8 import Int8Linear
 
@@ -58,9 +59,9 @@ class Head:
         kind: Which head.
         reads_first_token: Whether the first token's row is all it reads.
         dense: Its products in the order in which they run.
-        norm: LayerNorm between the two products of a masked-language-model head.
+        norm: LayerNorm before the last product.
         activation: Between the two products.
-        pooling: Of a sentence encoder.
+        pooling: Of a sentence encoder, or of a classifier that reads the mean of all tokens.
         beside: MobileBERT's vocabulary vectors are wider than its words': what stands beside them, transposed.
     """
 
@@ -78,12 +79,21 @@ def head_of(model: Model) -> Head | None:
     network, family = model.network, model.family
     modules = list(family.head_modules(network).values())
     dense = tuple(module for module in modules if isinstance(module, nn.Linear | Int8Linear))
+    modules = [module for module in modules if module is not family.final_norm(network)]
     norms = [module for module in modules if isinstance(module, nn.LayerNorm)]
     others = len(modules) - len(dense) - len(norms)
-    name = type(network).__name__
     if network.base_model is network:
         kind: HeadKind = "none" if model.pooling is None else "embedding"
         return Head(kind, reads_first_token=False, pooling=model.pooling)
+    if isinstance(family, LocalFamily):
+        return _deep_head(model, dense, norms)
+    return _plain_head(model, dense, norms, others)
+
+
+def _plain_head(
+    model: Model, dense: tuple[nn.Module, ...], norms: list[nn.LayerNorm], others: int
+) -> Head | None:
+    name, family = type(model.network).__name__, model.family
     for ending, per_token in _PER_TOKEN.items():
         if name.endswith(ending) and (len(dense), len(norms), others) == (1, 0, 0):
             return Head(per_token, False, dense)
@@ -98,17 +108,37 @@ def head_of(model: Model) -> Head | None:
     return None
 
 
+def _deep_head(model: Model, dense: tuple[nn.Module, ...], norms: list[nn.LayerNorm]) -> Head | None:
+    """ModernBERT's heads: all of them have a product, an activation and a norm before their last product."""
+    name, config = type(model.network).__name__, model.network.config
+    kinds: dict[str, HeadKind] = {"ForSequenceClassification": "classification", "ForMaskedLM": "masked-lm"}
+    kind = next((kind for ending, kind in (kinds | _PER_TOKEN).items() if name.endswith(ending)), None)
+    if kind is None or (len(dense), len(norms)) != (2, 1):
+        return None
+    head = Head(kind, False, dense, norms[0], config.classifier_activation)
+    if kind != "classification":
+        return head
+    if config.classifier_pooling == "cls":
+        return replace(head, reads_first_token=True)
+    return replace(head, pooling=Pooling("mean", normalize=False))
+
+
 def refusal(model: Model) -> str:
     """Why a model of a known family cannot be written directly; "" if it can."""
     config = model.network.config
-    if model.family.name not in _CLASSIFICATION:
-        return f"the layers of {model.family.name} are not written directly"
-    if head_of(model) is None:
+    head = head_of(model)
+    if head is None:
         return f"{type(model.network).__name__} has a head that is not written directly"
     if getattr(config, "is_decoder", False):
         return "the model is set up as a decoder"
     if activation_name(model) not in ACTIVATIONS:
         return f"the activation {activation_name(model) or 'of the FFN'} is not written directly"
+    if head.activation and head.activation not in ACTIVATIONS:
+        return f"the activation {head.activation} of its head is not written directly"
+    if any(
+        each["rope_type"] != "default" for each in (getattr(config, "rope_parameters", None) or {}).values()
+    ):
+        return "its rotary positions are scaled"
     return ""
 
 
@@ -131,11 +161,13 @@ def write_head(emit: Emitter, head: Head, encoded: Encoded, *, width: int) -> tu
         return Output(name, ("batch", width)), states
     if head.kind in ("tokens", "answers"):
         return _write_per_token(emit, head, encoded)
-    first, last = head.dense
+    last = head.dense[-1]
     if head.kind == "classification":
-        pooled = emit.dense(first_tokens(graph, encoded), first, "head.dense")
-        pooled = emit.activation(pooled, head.activation, "head.activation")
-        emit.dense(pooled, last, "logits")
+        if head.pooling is None:
+            pooled = first_tokens(graph, encoded)
+        else:
+            pooled = write_pooling(graph, head.pooling, batch_first(graph, encoded, width), "head.pooled")
+        emit.dense(_inner(emit, head, pooled), last, "logits")
         return (Output("logits", ("batch", int(last.out_features))),)  # type: ignore[arg-type]
     return _write_masked_lm(emit, head, encoded)
 
@@ -145,10 +177,8 @@ def _write_masked_lm(emit: Emitter, head: Head, encoded: Encoded) -> tuple[Outpu
 
     Putting the scores in order costs a copy of them. Scoring every position of a padded batch costs more.
     """
-    graph, (first, last) = emit.graph, head.dense
-    inner = emit.activation(emit.dense(encoded.rows, first, "head.dense"), head.activation, "head.activation")
-    if head.norm is not None:
-        inner = emit.norm(inner, head.norm, "head.norm")
+    graph, last = emit.graph, head.dense[-1]
+    inner = _inner(emit, head, encoded.rows)
     if head.beside is None:
         scores = emit.dense(inner, last, "head.scores")
     else:
@@ -157,6 +187,13 @@ def _write_masked_lm(emit: Emitter, head: Head, encoded: Encoded) -> tuple[Outpu
     logits = batch_first(graph, replace(encoded, rows=scores), vocabulary)
     graph.node("Identity", [logits], "logits")
     return (Output("logits", ("batch", "sequence", vocabulary)),)
+
+
+def _inner(emit: Emitter, head: Head, rows: str) -> str:
+    """What the last product of a head reads: ``rows`` themselves, or what comes out of the products before it."""
+    for module in head.dense[:-1]:
+        rows = emit.activation(emit.dense(rows, module, "head.dense"), head.activation, "head.activation")
+    return rows if head.norm is None else emit.norm(rows, head.norm, "head.norm")
 
 
 def _wide_scores(emit: Emitter, inner: str, words: nn.Module, beside: nn.Module) -> str:
@@ -169,10 +206,10 @@ def _wide_scores(emit: Emitter, inner: str, words: nn.Module, beside: nn.Module)
 
 
 def _write_per_token(emit: Emitter, head: Head, encoded: Encoded) -> tuple[Output, ...]:
-    """One product over the rows as the encoder leaves them; the few labels are put in order, not the states."""
-    graph, (last,) = emit.graph, head.dense
+    """Products over the rows as the encoder leaves them; the few labels are put in order, not the states."""
+    graph, last = emit.graph, head.dense[-1]
     labels = int(last.out_features)  # type: ignore[arg-type]
-    scores = emit.dense(encoded.rows, last, "head.scores")
+    scores = emit.dense(_inner(emit, head, encoded.rows), last, "head.scores")
     logits = batch_first(graph, replace(encoded, rows=scores), labels)
     if head.kind == "tokens":
         graph.node("Identity", [logits], "logits")

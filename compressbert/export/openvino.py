@@ -40,6 +40,7 @@ from compressbert.export.write import ExportFacts
 from compressbert.model.architectures.text_vectors import BiLSTMModel
 from compressbert.model.families import is_known
 from compressbert.model.handle import Model
+from compressbert.model.local_layers import LocalFamily
 
 FILES: dict[Precision, str] = {
     "fp32": "openvino_model.xml",
@@ -131,7 +132,8 @@ def _traceable(model: Model, settings: ExportConfig) -> _Traceable:
     )  # fmt: skip
     outputs = output_names(copy, _tensors(_example(inputs)))
     head = heads.head_of(copy) if known else None
-    if settings.optimize and head is not None and head.reads_first_token:
+    cut = settings.optimize and head is not None and head.reads_first_token
+    if cut and not isinstance(copy.family, LocalFamily):
         _cut_last_layer(copy)
     return _Traceable(Outputs(copy, outputs).eval(), inputs, outputs)
 

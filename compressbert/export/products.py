@@ -5,7 +5,7 @@ Rows of tokens are the first axis throughout: (rows, width) goes in and (rows, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from transformers.models.mobilebert.modeling_mobilebert import NoNorm
 from compressbert.export.graph import MICROSOFT, GraphBuilder, to_array
 from compressbert.nn.int8 import Int8Embedding, Int8Linear
 from compressbert.nn.lowbit import LowBitEmbedding, LowBitLinear, pack
+from compressbert.nn.slices import rows_of
 
 # Activations of transformers by name, as the one kernel that computes them: operator, domain, attributes.
 ACTIVATIONS: dict[str, tuple[str, str, dict[str, float]]] = {
@@ -55,11 +56,20 @@ class Emitter:
         self.graph = graph
         self._skip_norm = skip_norm
         self._divisors: dict[str, NDArray[np.float32]] = {}  # of values that are divided
-        self._names: Mapping[nn.Module, str] = {module: name for name, module in network.named_modules()}
+        self._names: dict[nn.Module, str] = {module: name for name, module in network.named_modules()}
 
     def name_of(self, module: nn.Module) -> str:
         """Qualified name of a module of the network."""
         return self._names[module]
+
+    def parts(self, module: nn.Module | None, names: Sequence[str]) -> list[nn.Module]:
+        """Equal shares of a product's outputs as products of their own, called so behind the product's name."""
+        found = rows_of(module, len(names))
+        if module is not None:
+            self._names |= {
+                part: f"{self.name_of(module)}.{name}" for part, name in zip(found, names, strict=True)
+            }
+        return found
 
     def dense(self, x: str, module: nn.Module, name: str, *, scale: float = 1.0) -> str:
         """``scale · (x Wᵀ + b)``: (rows, in) to (rows, out), with scale and bias inside the product.

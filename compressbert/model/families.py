@@ -145,6 +145,7 @@ FAMILIES = (
         "modernbert", ("modernbert",), "layers",
         {"word": "embeddings.tok_embeddings", "norm": "embeddings.norm"},
         _MODERNBERT_LAYER, (None, None), _BERT_CONFIG, _MODERNBERT_HEAD,
+        final_norm_at="final_norm",
     ),
 )  # fmt: skip
 

@@ -33,6 +33,7 @@ class Family:
         config_at: What a size is called in the config: layers, hidden, heads, ffn, embedding.
         head_at: Module after the encoder (a pooler's name is from the encoder) to the spaces it reads from and
             writes to: hidden, embedding, or None for anything else (labels, vocabulary).
+        final_norm_at: A norm after the last layer, from the encoder.
         is_narrowable: Whether neurons and the residual stream can be cut and the config still says how wide.
         always_projects: Whether a stock network maps its embeddings even to a width that is their own.
     """
@@ -45,6 +46,7 @@ class Family:
     head_count_at: tuple[str | None, str | None]
     config_at: Mapping[str, str]
     head_at: Mapping[str, tuple[str | None, str | None]]
+    final_norm_at: str | None = None
     is_narrowable: bool = True
     always_projects: bool = False
 
@@ -136,8 +138,12 @@ class Family:
             trigram=bool(getattr(network.config, "trigram_input", False)),
         )
 
+    def final_norm(self, network: PreTrainedModel) -> nn.Module | None:
+        """The norm after the last layer, where an architecture has one."""
+        return None if self.final_norm_at is None else network.base_model.get_submodule(self.final_norm_at)
+
     def head_modules(self, network: PreTrainedModel) -> dict[str, nn.Module]:
-        """Every module with weights after the last layer (pooler, task head), by qualified name."""
+        """Every module with weights after the last layer (a norm, pooler, task head), by qualified name."""
         prefix = self.encoder_prefix(network)
         inside = (f"{prefix}{self.layers_at}.", f"{prefix}embeddings.", f"{prefix}{self._projection_at}")
         return {

@@ -7,8 +7,9 @@ Context Finetuning and Inference. 2024. arXiv 2412.13663
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from compressbert.errors import ConfigError
@@ -41,6 +42,18 @@ class LocalFamily(Family):
         kinds = list(settings.layer_types)
         settings.layer_types = [kinds[layer] if layer < len(kinds) else _usual(layer) for layer in layers]
         super().set_layers(config, layers)
+
+    def kinds(self, network: PreTrainedModel) -> list[str]:
+        """How far each layer attends: ``full_attention`` or ``sliding_attention``."""
+        return [str(block.attention_type) for block in self.blocks(network)]
+
+    def reach(self, network: PreTrainedModel) -> int:
+        """The largest distance between tokens that a layer of ``sliding_attention`` reads."""
+        return int(network.config.sliding_window)
+
+    def speeds(self, network: PreTrainedModel, kind: str) -> Tensor:
+        """How far layers of this kind turn each pair of features from one position to the next, in radians."""
+        return cast(Tensor, getattr(network.base_model.rotary_emb, f"{kind}_inv_freq"))
 
 
 def _usual(layer: int) -> str:

@@ -17,7 +17,7 @@ from compressbert.model import edits
 from compressbert.model.handle import Model
 from compressbert.nn.int8 import Int8Linear, saturating_pairs
 from tests.export.stand import all_nodes, run_network, tiny_model
-from tests.tiny import FAMILIES, padded_batch
+from tests.tiny import WITH_VECTORS, padded_batch
 
 
 def model_with_an_outlier(family: str = "bert") -> Model:
@@ -107,7 +107,7 @@ def test_the_product_comes_nearer_to_fp32(stored: str) -> None:
     assert errors[True] < 0.5 * errors[False]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_VECTORS)
 def test_files_divide_once_and_agree_with_pytorch(family: str, tmp_path: Path) -> None:
     model = model_with_an_outlier(family)
     layer = model.family.layers(model.network)[1]

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from compressbert.errors import InputError
 from compressbert.measure.size import component_of, onnx_facts
 from tests.measure.graphs import VOCABULARY, WIDTH, write_graph
-from tests.tiny import ENCODERS, tiny_network
+from tests.tiny import FAMILIES, tiny_network
 
 
 def test_bytes_by_component_by_hand(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_int8_tensors_count_one_byte_and_sidecars_count(tmp_path: Path) -> None:
     assert found.bytes_on_disk == file.stat().st_size + (tmp_path / "x.data").stat().st_size
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", ["classification", "masked-lm"])
 def test_every_parameter_of_the_families_has_its_component(family: str, head: str) -> None:
     network = tiny_network(family, head=head)

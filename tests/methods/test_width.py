@@ -20,7 +20,7 @@ from compressbert.methods.prune.width import (
 )
 from compressbert.model.handle import Model
 from tests.methods.toy import logits, same_weights, toy_model, toy_run, weights
-from tests.tiny import FAMILIES, padded_batch
+from tests.tiny import WITH_VECTORS, padded_batch
 
 PLAIN = {"retune_epochs": 0, "importance": "magnitude"}
 
@@ -37,7 +37,7 @@ def _parameters(model: Model) -> int:
     return sum(parameter.numel() for parameter in model.network.parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_VECTORS)
 def test_ffn_pruning_equals_zeroed_columns(tmp_path: Path, family: str) -> None:
     model = toy_model(tmp_path, family)
     pruned = compress(model, Config(ffn_keep=0.25, **PLAIN), _run(tmp_path))
@@ -87,7 +87,7 @@ def test_a_dead_neuron_goes_first(tmp_path: Path) -> None:
         assert pruned.edits[-1].arguments["neurons"]["0"] == [*range(8), *range(16, 64)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_VECTORS)
 @pytest.mark.parametrize("head", ["classification", "masked-lm"])
 def test_hidden_width_stays_consistent_everywhere(tmp_path: Path, family: str, head: str) -> None:
     model = toy_model(tmp_path, family, head=head)

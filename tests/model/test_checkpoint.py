@@ -19,7 +19,7 @@ from compressbert.model import edits
 from compressbert.model.checkpoint import TaskSpec, load, save
 from compressbert.model.handle import Model
 from tests.model.build import difference, logits, tiny_model
-from tests.tiny import ENCODERS, own_weights, padded_batch, save_tiny, tiny_network
+from tests.tiny import FAMILIES, own_weights, padded_batch, save_tiny, tiny_network
 
 POLARITY = TaskSpec("sequence-classification", ("negative", "positive"), 2)
 
@@ -45,7 +45,7 @@ def prune(model: Model) -> None:
 
 
 @pytest.mark.parametrize("head", ["classification", "masked-lm"])
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_stock_folder_loads_exactly_and_round_trips(family: str, head: str, tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "stock", family, head=head, **own_weights(family))
     model = load(folder)
@@ -143,7 +143,7 @@ def test_contradicting_label_names_are_refused(tmp_path: Path, names: tuple[str,
     assert ("Set data.labels to [negative, positive]" in caught.value.hint) == (names[0] == "positive")
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_head_that_does_not_fit_is_new_and_seeded(family: str, tmp_path: Path, notes: list[str]) -> None:
     folder = save_tiny(tmp_path / "m", family)
     task = TaskSpec("sequence-classification", ("a", "b", "c"), 3)
@@ -163,7 +163,7 @@ def test_a_head_that_does_not_fit_is_new_and_seeded(family: str, tmp_path: Path,
     assert {parameter.isfinite().all().item() for parameter in model.network.parameters()} == {True}
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_masked_lm_and_classification_exchange_encoders(
     family: str, tmp_path: Path, notes: list[str]
 ) -> None:
@@ -184,7 +184,7 @@ def test_masked_lm_and_classification_exchange_encoders(
     assert difference(logits(kept, family), logits(source, family)) == 0.0
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_an_edited_folder_takes_a_new_head(family: str, tmp_path: Path) -> None:
     model = tiny_model(family, head="masked-lm", **own_weights(family))
     prune(model)

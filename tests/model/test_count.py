@@ -10,7 +10,7 @@ from compressbert.model import edits
 from compressbert.model.checkpoint import save
 from compressbert.model.count import facts
 from tests.model.build import tiny_model
-from tests.tiny import ENCODERS
+from tests.tiny import FAMILIES
 
 V, P, T, H, I, L = 35, 64, 2, 32, 64, 2  # noqa: E741 - sizes of the tiny model
 
@@ -54,7 +54,7 @@ def test_pruned_by_hand() -> None:
 
 
 @pytest.mark.parametrize("head", ["classification", "masked-lm"])
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_bytes_and_tied_tensors(family: str, head: str, tmp_path: Path) -> None:
     model = tiny_model(family, head=head)
     counted = facts(model)

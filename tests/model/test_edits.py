@@ -14,13 +14,13 @@ from compressbert.model.edits import Edit
 from compressbert.model.handle import Model
 from compressbert.nn.int8 import Int8Embedding, Int8Linear
 from tests.model.build import difference, logits, tiny_model
-from tests.tiny import ENCODERS, own_weights, padded_batch
+from tests.tiny import FAMILIES, own_weights, padded_batch
 
 HEADS = ("classification", "masked-lm")
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_keeping_everything_changes_nothing(family: str, head: str) -> None:
     model = tiny_model(family, head=head)
     before = logits(model, family)
@@ -33,7 +33,7 @@ def test_keeping_everything_changes_nothing(family: str, head: str) -> None:
     assert model.edits == []
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_removed_heads_equal_zeroed_columns(family: str) -> None:
     model = tiny_model(family, **own_weights(family))
     masked = model.copy()
@@ -51,7 +51,7 @@ def test_removed_heads_equal_zeroed_columns(family: str) -> None:
     assert getattr(model.family.layers(model.network)[0].attention, "scaling", 8**-0.5) == 8**-0.5
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_removed_neurons_equal_zeroed_columns(family: str) -> None:
     model = tiny_model(family, **own_weights(family))
     masked = model.copy()
@@ -62,7 +62,7 @@ def test_removed_neurons_equal_zeroed_columns(family: str) -> None:
     assert [layer.ffn for layer in model.family.layers(model.network)] == [64, 10]
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_kept_layers_are_those_named(family: str) -> None:
     model = tiny_model(family, layers=4, **own_weights(family, 4))
     before = model.family.layers(model.network)
@@ -112,7 +112,7 @@ def silence(linear: nn.Module | None, rows: list[int]) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_narrowed_residual_stream_equals_norms_over_kept_dimensions(family: str, head: str) -> None:
     model = tiny_model(family, head=head)
     keep = [*range(3, 20), 24, 31]
@@ -136,7 +136,7 @@ def test_narrowed_residual_stream_equals_norms_over_kept_dimensions(family: str,
     assert difference(logits(model, family), expected) <= 5e-5
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_tied_decoder_stays_tied(family: str) -> None:
     model = tiny_model(family, head="masked-lm", **({"embedding_size": 32} if family == "electra" else {}))
     edits.keep_hidden(model, range(20))
@@ -170,7 +170,7 @@ def test_hidden_and_heads_that_fit_each_other_become_the_stock_sizes() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_edits_compose_and_replay(family: str, head: str) -> None:
     model = tiny_model(family, layers=4, head=head, **own_weights(family, 4))
     edits.keep_layers(model, [0, 2, 3])
@@ -203,7 +203,7 @@ def test_default_int8_modules() -> None:
     assert len(model.edits) == count
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_int8_follows_fp32_closely_and_unties_the_decoder(family: str) -> None:
     model = tiny_model(family, head="masked-lm")
     before = logits(model, family)

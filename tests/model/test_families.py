@@ -16,7 +16,7 @@ from compressbert.model.families import family_of
 from compressbert.model.handle import Model
 from compressbert.model.stock import plain
 from tests.model.build import tiny_model
-from tests.tiny import ENCODERS, padded_batch, tiny_network, tiny_tokenizer
+from tests.tiny import FAMILIES, padded_batch, tiny_network, tiny_tokenizer
 
 SIZES = {
     "vocab_size": 35, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -24,7 +24,7 @@ SIZES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_paths_lead_to_the_live_modules(family: str) -> None:
     for network in (
         tiny_network(family),

@@ -18,7 +18,7 @@ from compressbert.model.checkpoint import load, save
 from compressbert.model.remote_code import manifest
 from compressbert.model.stock import quiet
 from tests.model.build import tiny_model
-from tests.tiny import ENCODERS, own_weights, padded_batch
+from tests.tiny import FAMILIES, own_weights, padded_batch
 
 PLAIN = """
 import sys
@@ -51,7 +51,7 @@ for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
 print(json.dumps(found))
 """
 
-CASES = [f"{family} {rest}" for family in ENCODERS for rest in ("classification heads", "masked-lm int8")]
+CASES = [f"{family} {rest}" for family in FAMILIES for rest in ("classification heads", "masked-lm int8")]
 CASES += ["bert classification hidden", "electra masked-lm hidden"]
 
 

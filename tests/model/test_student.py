@@ -15,10 +15,10 @@ from compressbert.model.handle import Model
 from compressbert.model.inside import look_inside
 from compressbert.model.student import Shape, build_student
 from tests.methods.toy import logits, toy_model
-from tests.tiny import ENCODERS, FAMILIES, padded_batch
+from tests.tiny import FAMILIES, WITH_VECTORS, padded_batch
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_teachers_shape_from_the_teacher_is_the_teacher(tmp_path: Path, family: str) -> None:
     teacher = toy_model(tmp_path, family)
     student = build_student(teacher, Shape(layers=(0, 1)), init="teacher")
@@ -27,7 +27,7 @@ def test_the_teachers_shape_from_the_teacher_is_the_teacher(tmp_path: Path, fami
     assert student.network is not teacher.network
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("init", ["teacher", "random"])
 def test_a_narrow_student_is_a_stock_model_of_its_shape(tmp_path: Path, family: str, init: str) -> None:
     teacher = toy_model(tmp_path, family, layers=3)
@@ -100,7 +100,7 @@ def test_an_uneven_teacher_is_refused(tmp_path: Path) -> None:
         build_student(teacher, Shape((0,), ffn=32), init="teacher")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_VECTORS)
 def test_scores_seen_inside_give_the_attention_that_transformers_computes(
     tmp_path: Path, family: str
 ) -> None:

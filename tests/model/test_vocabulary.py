@@ -14,7 +14,7 @@ from compressbert.model.checkpoint import load, save
 from compressbert.model.edits import keep_layers
 from compressbert.model.vocabulary import add_vocabulary, change_vocabulary, mean_rows, pieces_in
 from tests.methods.toy import logits, toy_data, toy_model
-from tests.tiny import ENCODERS, padded_batch, tiny_tokenizer
+from tests.tiny import FAMILIES, padded_batch, tiny_tokenizer
 
 
 def small(folder: Path, family: str = "bert", size: int = 50):
@@ -41,7 +41,7 @@ def test_what_a_piece_is_in_the_own_pieces(tmp_path: Path) -> None:
     assert found[unreadable] == [known["[UNK]"]]
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_changed_model_is_a_stock_one(family: str, tmp_path: Path) -> None:
     model, other = small(tmp_path, family)
     keep_layers(model, [0])
@@ -73,7 +73,7 @@ def test_padding_must_keep_its_id(tmp_path: Path) -> None:
         change_vocabulary(model, other, [[0]] * len(other))
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", [None, 8])
 def test_a_second_vocabulary_leaves_the_first_as_it_was(
     family: str, width: int | None, tmp_path: Path

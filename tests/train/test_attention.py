@@ -12,7 +12,7 @@ from torch.nn import functional
 from compressbert.data.batches import Batch
 from compressbert.model.handle import Model
 from compressbert.train.attention import attention_in_float32
-from tests.tiny import ENCODERS, tiny_network
+from tests.tiny import FAMILIES, tiny_network
 from tests.train.support import tiny_model, train
 
 
@@ -26,7 +26,7 @@ def test_it_computes_what_stock_attention_does_in_float32() -> None:
         assert torch.equal(network(input_ids=ids, attention_mask=mask).logits, stock)
 
 
-@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_a_training_never_runs_attention_in_bfloat16(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, precision: str
