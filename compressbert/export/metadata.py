@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 from compressbert.export.graph import OLDEST_ONNXRUNTIME
+from compressbert.model.families import is_known
 from compressbert.model.handle import Model
+from compressbert.model.local_layers import LocalFamily
 from compressbert.nn.int8 import Int8Linear
 
 # The int8 kernel for CPUs with AMX computes some rows of products wrongly, and differently on every call, unless their
@@ -14,10 +16,12 @@ from compressbert.nn.int8 import Int8Linear
 _AMX_TILE = 16
 _RIGHT_ON_AMX = "1.25"
 
+_RIGHT_WITH_WINDOWS = "1.20"  # 1.18 ends the process when it opens such a graph
+
 LOW_BIT = ("int4", "int8-weight-only")
-OLDEST_LOW_BIT = (
-    "1.23"  # 1.22 lacks packed tables of 4 bits and products of 8; newer than any operator set needs
-)
+OLDEST__RIGHT_WITH_WINDOWS = "1.20"  # 1.18 ends the process when it opens such a graph
+
+LOW_BIT = "1.23"  # 1.22 lacks packed tables of 4 bits and products of 8; newer than any operator set needs
 
 
 def metadata_of(model: Model, *, precision: str, opset: int, known_family: bool = True) -> dict[str, str]:
@@ -47,7 +51,12 @@ def metadata_of(model: Model, *, precision: str, opset: int, known_family: bool 
 def _oldest_onnxruntime(model: Model, precision: str, opset: int) -> str:
     if ragged_widths(model):
         return _RIGHT_ON_AMX
-    return OLDEST_LOW_BIT if precision in LOW_BIT else OLDEST_ONNXRUNTIME[opset]
+    if precision in LOW_BIT:
+        return OLDEST_LOW_BIT
+    known = is_known(model.network.config.model_type)
+    if known and isinstance(model.family, LocalFamily):
+        return _RIGHT_WITH_WINDOWS
+    return OLDEST_ONNXRUNTIME[opset]
 
 
 def ragged_widths(model: Model) -> list[int]:

@@ -107,7 +107,9 @@ def test_first_token_layers_compute_the_first_row() -> None:
 def test_nothing_is_turned_or_windowed_that_need_not_be(tmp_path: Path) -> None:
     model = tiny_model("modernbert", layers=2)  # one layer attends everywhere, the other one in a window
     file = export_onnx(model, tmp_path / "out", ExportConfig()).files["fp32"]
-    nodes = list(all_nodes(onnx.load(str(file)).graph))
+    proto = onnx.load(str(file))
+    assert {entry.key: entry.value for entry in proto.metadata_props}["oldest_onnxruntime"] == "1.20"
+    nodes = list(all_nodes(proto.graph))
     assert (
         sum(node.op_type == "RotaryEmbedding" for node in nodes) == 3
     )  # the last layer's first queries are not

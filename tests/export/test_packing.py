@@ -88,6 +88,9 @@ def test_only_real_tokens_and_first_positions_are_rows(family: str, tmp_path: Pa
     kept[:, 0] = 1
     assert rows == [(int(kept.sum()), 32)] * 3 + [(4, 32)]
     unpacked = [value.shape for value in inside(saved(model, tmp_path, optimize=False), batch, *values)]
+    if family == "modernbert":  # whose windows leave padding undefined, so that it is never computed
+        assert unpacked == [(int(kept.sum()), 32)] * 4
+        return
     assert unpacked == [(40, 32)] * 4
 
 
