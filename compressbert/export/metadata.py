@@ -19,9 +19,9 @@ _RIGHT_ON_AMX = "1.25"
 _RIGHT_WITH_WINDOWS = "1.20"  # 1.18 ends the process when it opens such a graph
 
 LOW_BIT = ("int4", "int8-weight-only")
-OLDEST__RIGHT_WITH_WINDOWS = "1.20"  # 1.18 ends the process when it opens such a graph
-
-LOW_BIT = "1.23"  # 1.22 lacks packed tables of 4 bits and products of 8; newer than any operator set needs
+OLDEST_LOW_BIT = (
+    "1.23"  # 1.22 lacks packed tables of 4 bits and products of 8; newer than any operator set needs
+)
 
 
 def metadata_of(model: Model, *, precision: str, opset: int, known_family: bool = True) -> dict[str, str]:
