@@ -56,7 +56,13 @@ class WorkerProcess:
     """A running worker with one artefact loaded; a context manager that ends the process."""
 
     def __init__(
-        self, path: Path, *, threads: int, cores: Sequence[int] | None = None, trust_remote_code: bool = False
+        self,
+        path: Path,
+        *,
+        threads: int,
+        spinning: bool = False,
+        cores: Sequence[int] | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         self._path = path
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe nobody reads would block the worker
@@ -74,6 +80,7 @@ class WorkerProcess:
                 do="load",
                 path=str(path),
                 threads=threads,
+                spinning=spinning,
                 cores=None if cores is None else list(cores),
                 trust_remote_code=trust_remote_code,
             )

@@ -17,18 +17,17 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError
+from compressbert.measure.candidate import Candidate, RoundTimes, Threads
 from compressbert.measure.cells import Cell, Pace, cells_to_time, pace
-from compressbert.measure.client import Loaded, Memory, WorkerProcess
+from compressbert.measure.client import WorkerProcess
 from compressbert.measure.neighbours import BUSY_CORES, Neighbours, busy_note, load_average, quietest_cores
 from compressbert.measure.timing_statistics import (
-    Floats,
     geometric_interval,
     interval_around,
     precise_enough,
@@ -39,51 +38,9 @@ from compressbert.measure.tokenizer import Texts, tokenizer_ms
 from compressbert.measure.worker import Times
 from compressbert.progress import track, warn
 from compressbert.results.measured import CandidateTimings
-from compressbert.results.record import ColdStart, Conditions, Interval, LatencyCell, MemoryFacts
+from compressbert.results.record import ColdStart, Conditions, Interval, LatencyCell
 
 MOST_ROUNDS = 200
-
-
-@dataclass(frozen=True)
-class _Round:
-    """What one candidate's process did in one cell, in milliseconds."""
-
-    calls: Floats  # each call by the clock
-    inputs: Floats  # the median call of each input, which stands at the same place for every candidate
-
-    @classmethod
-    def of(cls, turns: Sequence[Times], passes: int, *, on_core: bool) -> _Round:
-        inputs = [
-            np.median(np.reshape(turn.on_core if on_core else turn.elapsed, (passes, -1)), axis=0)
-            for turn in turns
-        ]
-        calls = [np.asarray(turn.elapsed) for turn in turns]
-        return cls(np.concatenate(calls), np.concatenate(inputs))
-
-
-@dataclass
-class _Candidate:
-    """What the rounds found out about one candidate."""
-
-    name: str
-    path: Path
-    starts: list[Loaded] = field(default_factory=list)
-    memories: list[Memory] = field(default_factory=list)
-    rounds: dict[str, list[_Round]] = field(default_factory=dict)  # by cell
-    unsteady: set[str] = field(default_factory=set)
-
-    def calls(self, cell: str) -> list[Floats]:
-        """Milliseconds of each call by the clock, one array per round."""
-        return [done.calls for done in self.rounds[cell]]
-
-    def memory(self) -> MemoryFacts:
-        """The largest of each figure over all processes."""
-        runs = [memory.run_rss_bytes for memory in self.memories if memory.run_rss_bytes is not None]
-        return MemoryFacts(
-            peak_rss_mb=max(memory.peak_rss_bytes for memory in self.memories) / 1e6,
-            load_rss_mb=max(start.load_rss_bytes for start in self.starts) / 1e6,
-            run_rss_mb=max(runs) / 1e6 if runs else None,
-        )
 
 
 class Measurement:
@@ -96,25 +53,30 @@ class Measurement:
         lengths: Sequence[int] | None = None,
         *,
         own_lengths: Mapping[str, Sequence[int]] | None = None,
+        threads: Mapping[str, Threads] | None = None,
         seed: int = 0,
         trust_remote_code: bool = False,
     ) -> None:
         if not candidates:
             raise ConfigError("Nothing to benchmark: no model was given.", hint="Give at least one model.")
-        self._candidates = [_Candidate(name, Path(path)) for name, path in candidates.items()]
+        usual = Threads(settings.threads)
+        self._candidates = [
+            Candidate(name, Path(path), (threads or {}).get(name, usual)) for name, path in candidates.items()
+        ]
+        self._most_threads = max(candidate.threads.count for candidate in self._candidates)
         self._settings = settings
         self._lengths = lengths
         self._own_lengths = own_lengths
         self._seed = seed
         self._shuffler = random.Random(seed)
         self._trust = trust_remote_code
-        self._order: list[_Candidate] = []
+        self._order: list[Candidate] = []
         self._cells: list[Cell] = []
         self._paces: dict[str, Pace] = {}
         self._seconds = 0.0
         self._busy_core_seconds = 0.0
         self._load_before = load_average()
-        self._cores = quietest_cores(settings.threads)
+        self._cores = quietest_cores(self._most_threads)
         self.rounds = 0
 
     def run(self, most_rounds: int | None = None) -> None:
@@ -176,7 +138,7 @@ class Measurement:
         self._busy_core_seconds += busy
         self.rounds += 1
 
-    def _next_order(self) -> list[_Candidate]:
+    def _next_order(self) -> list[Candidate]:
         """A random order, and in the next round its reverse: whoever starts first does so as often as last."""
         if self.rounds % 2 == 0:
             self._order = self._shuffler.sample(self._candidates, len(self._candidates))
@@ -184,17 +146,18 @@ class Measurement:
             self._order.reverse()
         return self._order
 
-    def _start(self, candidate: _Candidate) -> WorkerProcess:
+    def _start(self, candidate: Candidate) -> WorkerProcess:
         worker = WorkerProcess(
             candidate.path,
-            threads=self._settings.threads,
+            threads=candidate.threads.count,
+            spinning=candidate.threads.spinning,
             cores=self._cores or None,
             trust_remote_code=self._trust,
         )
         candidate.starts.append(worker.loaded)
         return worker
 
-    def _time(self, cell: Cell, running: Sequence[tuple[_Candidate, WorkerProcess]]) -> None:
+    def _time(self, cell: Cell, running: Sequence[tuple[Candidate, WorkerProcess]]) -> None:
         """One cell in one round: warm up, then turns in a random order, every other turn in its reverse."""
         share = max(2, -(-self._settings.warmup // len(self._cells)))  # the warm-up is of all cells together
         call_ms = {}
@@ -219,11 +182,11 @@ class Measurement:
                 )
                 found[candidate.name].append(times)
         for candidate, _ in running:
-            name, alone = candidate.name, self._settings.threads == 1
-            done = _Round.of(found[name], plan.passes[name], on_core=alone)
+            name, alone = candidate.name, self._most_threads == 1
+            done = RoundTimes.of(found[name], plan.passes[name], on_core=alone)
             candidate.rounds.setdefault(cell.name, []).append(done)
 
-    def _ratios(self, candidate: _Candidate) -> dict[str, Interval]:
+    def _ratios(self, candidate: Candidate) -> dict[str, Interval]:
         baseline = self._candidates[0]
         if candidate is baseline:
             return {}
@@ -235,12 +198,12 @@ class Measurement:
             for cell in self._cells
         }
 
-    def _timings(self, candidate: _Candidate, conditions: Conditions) -> CandidateTimings:
+    def _timings(self, candidate: Candidate, conditions: Conditions) -> CandidateTimings:
         return CandidateTimings(
             name=candidate.name,
             path=str(candidate.path),
             runtime=candidate.starts[0].runtime,
-            threads=self._settings.threads,
+            threads=candidate.threads.count,
             load_ms=float(np.median([start.load_ms for start in candidate.starts])),
             cells=tuple(self._latency(candidate, cell) for cell in self._cells),
             speedup_by_cell=self._ratios(candidate),
@@ -254,7 +217,7 @@ class Measurement:
             other_cores=conditions.other_cores,
         )
 
-    def _latency(self, candidate: _Candidate, cell: Cell) -> LatencyCell:
+    def _latency(self, candidate: Candidate, cell: Cell) -> LatencyCell:
         rounds = candidate.calls(cell.name)
         calls = np.concatenate(rounds)
         middle = geometric_interval([np.median(one) for one in rounds])
@@ -262,7 +225,7 @@ class Measurement:
         p95 = interval_around(p95_ms, [np.percentile(one, 95) for one in rounds])
         return LatencyCell(
             runtime=candidate.starts[0].runtime,
-            threads=self._settings.threads,
+            threads=candidate.threads.count,
             batch=cell.batch,
             length=cell.fixed,
             p50_ms=middle.value,
@@ -288,7 +251,7 @@ class Measurement:
     def _conditions(self) -> Conditions:
         other_cores = self._busy_core_seconds / self._seconds
         return Conditions(
-            threads=self._settings.threads,
+            threads=self._most_threads,
             affinity=tuple(self._cores),
             rounds=self.rounds,
             seconds=self._seconds,
@@ -306,6 +269,7 @@ def benchmark(
     lengths: Sequence[int] | None = None,
     *,
     own_lengths: Mapping[str, Sequence[int]] | None = None,
+    threads: Mapping[str, Threads] | None = None,
     texts: Texts = (),
     seed: int = 0,
     trust_remote_code: bool = False,
@@ -318,6 +282,7 @@ def benchmark(
         settings: Rounds or a budget, threads, shapes.
         lengths: Token counts of the data's rows; given, a cell ``data`` times sentences of these lengths one by one.
         own_lengths: Those of the same rows for candidates whose tokenizer is not the baseline's; by name.
+        threads: Of candidates that have others than the settings say; by name.
         texts: The data's rows, to time each candidate's tokenizer with.
         seed: Of the order of candidates and of the made-up inputs.
         trust_remote_code: Allow code from a model's own folder to run.
@@ -330,7 +295,13 @@ def benchmark(
         ConfigError: Nothing to time. InputError: a candidate cannot be opened. WorkError: a worker died.
     """
     measurement = Measurement(
-        candidates, settings, lengths, own_lengths=own_lengths, seed=seed, trust_remote_code=trust_remote_code
+        candidates,
+        settings,
+        lengths,
+        own_lengths=own_lengths,
+        threads=threads,
+        seed=seed,
+        trust_remote_code=trust_remote_code,
     )
     measurement.run(most_rounds)
     timings = measurement.timings()

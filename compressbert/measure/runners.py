@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a worker that runs an ONNX file never imports torch
 Arrays = Mapping[str, NDArray[Any]]
 _PREFERRED = ("onnx/model_quantized.onnx", "onnx/model.onnx", "model_quantized.onnx", "model.onnx")
 _PREFERRED_IR = ("openvino_model_quantized.xml", "openvino_model.xml")
+SPINNING = "session.intra_op.allow_spinning"  # whether onnxruntime's threads wait for work without sleeping
 _OFFSET_TYPES = ("roberta", "xlm-roberta", "camembert")  # positions start after the padding index
 
 
@@ -111,14 +112,14 @@ def _pick(inputs: Arrays, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
 class OnnxRunner:
     """An .onnx file in onnxruntime on the CPU.
 
-    One fixed number of threads within an operator, none between operators. The thread pool does not spin
-    while it waits: an idle candidate must not take time from the one being measured. With one thread there
-    is no pool.
+    One fixed number of threads within an operator, none between operators. Unless ``spinning`` is asked for, the
+    thread pool does not spin while it waits: an idle candidate must not take time from the one being measured.
+    With one thread there is no pool.
     """
 
     runtime = "onnxruntime"
 
-    def __init__(self, file: Path, *, threads: int) -> None:
+    def __init__(self, file: Path, *, threads: int, spinning: bool = False) -> None:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -126,7 +127,7 @@ class OnnxRunner:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry(SPINNING, str(int(spinning)))
         options.log_severity_level = 3
         refusals = (
             state.Fail,
@@ -269,12 +270,18 @@ def _last_line(error: Exception) -> str:
 
 
 def open_runner(
-    path: Path, *, threads: int = 1, trust_remote_code: bool = False, task: TaskSpec | None = None
+    path: Path,
+    *,
+    threads: int = 1,
+    spinning: bool = False,
+    trust_remote_code: bool = False,
+    task: TaskSpec | None = None,
 ) -> Runner:
     """Open a model folder (PyTorch), an export folder or an .onnx file (onnxruntime), or an OpenVINO IR.
 
     An export folder's int8 file is preferred to its fp32 file, ONNX to OpenVINO where both are there. ``task``
     is what a model folder is opened for, where the folder itself does not say: how a sentence encoder pools.
+    ``spinning`` lets onnxruntime's threads wait without sleeping; other runtimes know no such thing.
     Raises InputError if there is nothing to open.
     """
     path = Path(path)
@@ -284,7 +291,7 @@ def open_runner(
         )
     file = onnx_file(path)
     if file is not None:
-        return OnnxRunner(file, threads=threads)
+        return OnnxRunner(file, threads=threads, spinning=spinning)
     file = None if (path / "model.safetensors").exists() else openvino_file(path)
     if file is not None:
         return OpenVINORunner(file, threads=threads)

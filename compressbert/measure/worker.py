@@ -3,7 +3,7 @@
 It reads one JSON request a line on stdin and writes one JSON answer a line on stdout. Whatever a library
 prints goes to stderr, so that it cannot break the protocol. End of input ends the process.
 
-    {"do": "load", "path": P, "threads": 1, "cores": [0] | null, "trust_remote_code": false}
+    {"do": "load", "path": P, "threads": 1, "spinning": false, "cores": [0] | null, "trust_remote_code": false}
         -> {"load_ms", "first_ms", "peak_rss_bytes", "runtime", "input_names", "vocab_size", "max_length"}
            first_ms: one text of 32 tokens, or of as many as the model takes, right after opening
     {"do": "warm", "batch": 1, "lengths": [32], "calls": 20, "seed": 0, "padded": false}
@@ -185,10 +185,17 @@ class Worker:
         }
 
     def _load(
-        self, path: str, threads: int, cores: list[int] | None = None, trust_remote_code: bool = False
+        self,
+        path: str,
+        threads: int,
+        spinning: bool = False,
+        cores: list[int] | None = None,
+        trust_remote_code: bool = False,
     ) -> dict[str, Any]:
         start = time.perf_counter()
-        self._runner = open_runner(Path(path), threads=threads, trust_remote_code=trust_remote_code)
+        self._runner = open_runner(
+            Path(path), threads=threads, spinning=spinning, trust_remote_code=trust_remote_code
+        )
         load_ms = (time.perf_counter() - start) * 1e3
         if cores is not None:
             # Not before: onnxruntime 1.32 does without AMX if it starts on a single core.

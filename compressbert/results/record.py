@@ -260,12 +260,36 @@ class TimedForm(Record):
     latency: tuple[LatencyCell, ...] = ()
 
 
+class SessionSetting(Record):
+    """What a program sets in onnxruntime's `SessionOptions`; a file cannot carry it."""
+
+    intra_op_num_threads: int
+    allow_spinning: bool = Field(description="The config entry `session.intra_op.allow_spinning`.")
+
+
+class TimedSession(Record):
+    """A setting of the session and how fast the exported file runs with it, against one thread."""
+
+    session: SessionSetting
+    speedup: float = Field(description="Geometric mean over the shapes; above 1 is faster than one thread.")
+    speedup_by_cell: dict[str, Interval] = Field(default_factory=dict, description="Cell name to ratio.")
+    latency: tuple[LatencyCell, ...] = ()
+
+
 class Tuning(Record):
-    """Which form of the graph was kept, and the timings on this machine that said so."""
+    """Which form of the graph was kept, which threads suit it, and the timings on this machine that said so."""
 
     chosen: dict[str, str]
     forms: tuple[TimedForm, ...] = Field(description="The default form first.")
     conditions: Conditions | None = None
+    session: SessionSetting | None = Field(
+        None, description="The fastest for one request at a time; None where there is one core only."
+    )
+    session_by_cell: dict[str, SessionSetting] = Field(
+        default_factory=dict, description="Cell name to the fastest there."
+    )
+    sessions: tuple[TimedSession, ...] = Field((), description="One thread first.")
+    session_conditions: Conditions | None = None
 
 
 class StepResult(Record):

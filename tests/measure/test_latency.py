@@ -16,6 +16,7 @@ from compressbert import progress
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.errors import ConfigError, InputError, WorkError
 from compressbert.measure import cells, worker
+from compressbert.measure.candidate import Threads
 from compressbert.measure.cells import cells_to_time, typical_lengths
 from compressbert.measure.client import WorkerProcess
 from compressbert.measure.latency import benchmark
@@ -220,3 +221,24 @@ def test_nothing_to_time_is_an_error(tmp_path: Path) -> None:
         benchmark({}, BenchmarkSettings())
     with pytest.raises(ConfigError, match="No shape"):
         benchmark({"a": export_folder(tmp_path, max_length=8)}, BenchmarkSettings(cells=((1, 16),)))
+
+
+def test_candidates_may_have_threads_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, bool]] = []
+    started = WorkerProcess.__init__
+
+    def noted(self: WorkerProcess, path: Path, **settings: Any) -> None:
+        asked.append((settings["threads"], settings["spinning"]))
+        started(self, path, **settings)
+
+    monkeypatch.setattr(WorkerProcess, "__init__", noted)
+    folder = export_folder(tmp_path)
+    timings = benchmark(
+        {"one": folder, "two": folder},
+        BenchmarkSettings(rounds=2, cells=((1, 4),), warmup=2),
+        threads={"two": Threads(2, spinning=True)},
+    )
+    assert sorted(asked) == [(1, False), (1, False), (2, True), (2, True)]
+    assert [timing.threads for timing in timings] == [timing.cells[0].threads for timing in timings] == [1, 2]
+    assert timings[0].conditions is not None
+    assert timings[0].conditions.threads == 2

@@ -12,9 +12,10 @@ import pytest
 from compressbert import progress
 from compressbert.config.schema import BenchmarkSettings
 from compressbert.measure import latency
+from compressbert.measure.candidate import RoundTimes
 from compressbert.measure.cells import Cell
 from compressbert.measure.client import Loaded, Memory
-from compressbert.measure.latency import Measurement, _Round
+from compressbert.measure.latency import Measurement
 
 SECONDS = 2.0  # of a made-up round
 TRUE_RATIO = 1.5
@@ -36,7 +37,7 @@ class MadeUp(Measurement):
         self.rounds += 1
         for candidate, middle in zip(self._candidates, (TRUE_RATIO, 1.0), strict=True):
             times = middle * np.exp(self.noise.normal(0, self.scatter, 5))
-            candidate.rounds.setdefault("data", []).append(_Round(times, times))
+            candidate.rounds.setdefault("data", []).append(RoundTimes(times, times))
             candidate.starts.append(Loaded("made up", 10.0 * self.rounds, 3.0, 50_000_000, None, None))
             candidate.memories.append(Memory(60_000_000 + self.rounds, 55_000_000))
 

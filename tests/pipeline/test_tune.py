@@ -10,8 +10,9 @@ import pytest
 
 from compressbert import errors
 from compressbert.config.schema import BenchmarkSettings, ExportStepConfig
+from compressbert.measure.candidate import Threads
 from compressbert.model import checkpoint
-from compressbert.pipeline.steps import tune
+from compressbert.pipeline.steps import tune, tune_threads
 from compressbert.pipeline.steps.export import export
 from compressbert.results.measured import CandidateTimings
 from compressbert.results.record import Interval, LatencyCell, MemoryFacts
@@ -67,21 +68,76 @@ def measured_as(monkeypatch: pytest.MonkeyPatch, speeds: Mapping[str, float]) ->
         ]  # fmt: skip
 
     monkeypatch.setattr(tune, "benchmark", benchmark)
+    monkeypatch.setattr(tune_threads, "cores", lambda: 1)
     return seen
 
 
 def test_the_fastest_form_is_written_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = measured_as(monkeypatch, {"attention kernel": 1.2, "qkv joined": 1.1, "norm skip": 0.8})
     result = export(configured(tmp_path))
-    assert seen == ["default", "rows padded", "attention kernel", "qkv joined", "norm skip"]
+    assert seen == [
+        "default", "rows padded", "attention kernel", "qkv joined", "norm skip", "texts together",
+    ]  # fmt: skip
     operators = {node.op_type for node in all_nodes(onnx.load(str(tmp_path / "out/onnx/model.onnx")).graph)}
     assert "MultiHeadAttention" in operators
     assert result.tuning is not None
     assert result.tuning.chosen == {
-        "rows": "packed", "attention": "kernel", "qkv": "apart", "norm": "sum",
+        "rows": "packed", "attention": "kernel", "qkv": "apart", "norm": "sum", "texts": "grouped",
     }  # fmt: skip
-    assert [form.speedup for form in result.tuning.forms] == pytest.approx([1, 1, 1.2, 1.1, 0.8])
+    assert [form.speedup for form in result.tuning.forms] == pytest.approx([1, 1, 1.2, 1.1, 0.8, 1])
     assert read_result(tmp_path / "out") == result
+
+
+def test_threads_are_tuned_for_the_form_that_is_kept_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_as(monkeypatch, {"attention kernel": 1.2})
+    monkeypatch.setattr(tune_threads, "cores", lambda: 3)
+    asked: dict[str, Threads] = {}
+
+    def benchmark(
+        files: Mapping[str, Path], settings: BenchmarkSettings, _: object, threads: Mapping[str, Threads]
+    ) -> list[CandidateTimings]:
+        (file,) = set(files.values())
+        operators = {node.op_type for node in all_nodes(onnx.load(str(file)).graph)}
+        assert "MultiHeadAttention" in operators
+        asked.update(threads)
+        speeds = {"2 threads": (0.9, 1.9), "3 threads, spinning": (1.01, 2.0)}
+        return [
+            CandidateTimings(
+                name=name, path=str(file), runtime="onnxruntime", threads=threads[name].count, load_ms=1, cells=(),
+                memory=MemoryFacts(peak_rss_mb=1),
+                speedup_by_cell={
+                    cell: Interval(value=value, low=1, high=1)
+                    for cell, value in zip(("1x16", "8x128"), speeds.get(name, (0.5, 0.5)), strict=True)
+                    if name != "1 threads"
+                },
+            )
+            for name in files
+        ]  # fmt: skip
+
+    monkeypatch.setattr(tune_threads, "benchmark", benchmark)
+    tuning = export(configured(tmp_path)).tuning
+    assert list(asked.values()) == [
+        Threads(1), Threads(2), Threads(2, spinning=True), Threads(3), Threads(3, spinning=True),
+    ]  # fmt: skip
+    assert tuning is not None
+    assert tuning.session is not None
+    assert tuning.session.model_dump() == {"intra_op_num_threads": 3, "allow_spinning": True}
+    # Where a setting with more threads gains less than 2 %, the simpler one is named.
+    assert {cell: found.intra_op_num_threads for cell, found in tuning.session_by_cell.items()} == {
+        "1x16": 1, "8x128": 3,
+    }  # fmt: skip
+    assert [timed.speedup for timed in tuning.sessions] == pytest.approx(
+        [1, (0.9 * 1.9) ** 0.5, 0.5, 0.5, (1.01 * 2) ** 0.5]
+    )
+
+
+@pytest.mark.parametrize(
+    ("cores", "counts"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])]
+)
+def test_thread_counts_are_powers_of_two_and_all_cores(cores: int, counts: list[int]) -> None:
+    assert tune_threads.thread_counts(cores) == counts
 
 
 def test_a_form_that_is_hardly_faster_does_not_replace_the_default(

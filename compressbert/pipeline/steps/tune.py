@@ -1,4 +1,7 @@
-"""Tuning of an export: every form of the graph is written, timed on this machine, and the fastest is kept."""
+"""Tuning of an export: every form of the graph is written, timed on this machine, and the fastest is kept.
+
+Then the threads of its session are tuned, which no file carries (`tune_threads.py`).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from compressbert.export.variants import Formats
 from compressbert.export.write import export_onnx, is_direct
 from compressbert.measure.latency import benchmark
 from compressbert.model.handle import Model
+from compressbert.pipeline.steps.tune_threads import tune_threads
 from compressbert.progress import note
 from compressbert.results.measured import CandidateTimings
 from compressbert.results.record import Interval, TimedForm, Tuning
@@ -57,11 +61,16 @@ def choose_form(
             files[name] = list(written.files.values())[-1]
         settled = BenchmarkSettings(rounds=ROUNDS, cells=CELLS, sentences=16, data_batch=DATA_BATCH)
         timings = benchmark(files, settled, lengths)
-    timed = [_timed(form, timing) for form, timing in zip(forms, timings, strict=True)]
-    best = max(range(len(forms)), key=lambda index: timed[index].speedup)
-    chosen = forms[best] if timed[best].speedup > WORTH else forms[0]
-    note(f"Fastest form of the graph on this machine: {_name(chosen)}.")
-    return chosen, Tuning(chosen=asdict(chosen), forms=tuple(timed), conditions=timings[0].conditions)
+        timed = [_timed(form, timing) for form, timing in zip(forms, timings, strict=True)]
+        best = max(range(len(forms)), key=lambda index: timed[index].speedup)
+        chosen = forms[best] if timed[best].speedup > WORTH else forms[0]
+        note(f"Fastest form of the graph on this machine: {_name(chosen)}.")
+        threads = tune_threads(files[_name(chosen)], settled, lengths)
+    tuning = Tuning(chosen=asdict(chosen), forms=tuple(timed), conditions=timings[0].conditions)
+    if threads is not None:
+        found = {"session": threads.session, "session_by_cell": threads.by_cell, "sessions": threads.timed}
+        tuning = tuning.model_copy(update=found | {"session_conditions": threads.conditions})
+    return chosen, tuning
 
 
 def _name(form: Form) -> str:
