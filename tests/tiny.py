@@ -44,6 +44,12 @@ from transformers import (
     ModernBertForSequenceClassification,
     ModernBertForTokenClassification,
     ModernBertModel,
+    MPNetConfig,
+    MPNetForMaskedLM,
+    MPNetForQuestionAnswering,
+    MPNetForSequenceClassification,
+    MPNetForTokenClassification,
+    MPNetModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -97,9 +103,17 @@ KINDS: dict[str, dict[str, type[PreTrainedModel]]] = {
         "answers": ModernBertForQuestionAnswering,
         "none": ModernBertModel,
     },
+    "mpnet": {
+        "classification": MPNetForSequenceClassification,
+        "masked-lm": MPNetForMaskedLM,
+        "tokens": MPNetForTokenClassification,
+        "answers": MPNetForQuestionAnswering,
+        "none": MPNetModel,
+    },
 }
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "albert", "modernbert")
+LIKE_ROBERTA = ("roberta", "mpnet")  # in their special tokens and positions
 WITH_VECTORS = FAMILIES[:-1]  # those whose queries, keys and values are products of their own
 
 
@@ -133,7 +147,7 @@ SPECIAL = {
 
 
 def _special(family: str) -> list[str]:
-    return SPECIAL["roberta" if family == "roberta" else "bert"]
+    return SPECIAL["roberta" if family in LIKE_ROBERTA else "bert"]
 
 
 def tiny_vocabulary(family: str = "bert") -> list[str]:
@@ -143,14 +157,14 @@ def tiny_vocabulary(family: str = "bert") -> list[str]:
 def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer over a few dozen words, with the family's special tokens."""
     vocabulary = {word: index for index, word in enumerate(tiny_vocabulary(family))}
-    if family == "roberta":
+    if family in LIKE_ROBERTA:
         cls, pad, sep, unk, mask = _special(family)
     else:
         pad, unk, cls, sep, mask = _special(family)
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=unk))
     tokenizer.normalizer = BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = BertPreTokenizer()
-    pair_type = 0 if family in ("roberta", "distilbert", "modernbert") else 1
+    pair_type = 0 if family in ("distilbert", "modernbert", *LIKE_ROBERTA) else 1
     tokenizer.post_processor = TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:{pair_type} {sep}:{pair_type}",
@@ -185,11 +199,15 @@ def tiny_network(
     else:
         sizes = {
             "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads,
-            "intermediate_size": ffn, "max_position_embeddings": 66 if family == "roberta" else 64,
+            "intermediate_size": ffn, "max_position_embeddings": 66 if family in LIKE_ROBERTA else 64,
         }  # fmt: skip
         if family == "modernbert":  # windows shorter than most test sentences
             own = {"local_attention": 8, "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
             settings = ModernBertConfig(**common, **sizes, **own, bos_token_id=2, eos_token_id=3, **config)
+        elif family == "mpnet":
+            settings = MPNetConfig(
+                pad_token_id=1, bos_token_id=0, eos_token_id=2, **common, **sizes, **config
+            )
         elif family == "bert":
             settings = BertConfig(**common, **sizes, **config)
         elif family == "roberta":
@@ -206,7 +224,7 @@ def tiny_network(
             if parameter.dim() == 1:  # biases and LayerNorms start at 0 and 1, which would hide mistakes
                 parameter.add_(torch.randn_like(parameter) * 0.1)
             if name.endswith(("word_embeddings.weight", "tok_embeddings.weight")):
-                parameter[0 if family != "roberta" else 1].zero_()
+                parameter[1 if family in LIKE_ROBERTA else 0].zero_()
     return network.eval()
 
 
@@ -303,7 +321,7 @@ def padded_batch(
 ) -> dict[str, torch.Tensor]:
     """Random token ids of uneven lengths, right-padded, with their mask (and types for families that take them)."""
     generator = torch.Generator().manual_seed(seed)
-    pad = 1 if family == "roberta" else 0
+    pad = 1 if family in LIKE_ROBERTA else 0
     ids = torch.full((len(lengths), max(lengths)), pad)
     mask = torch.zeros_like(ids)
     for row, length in enumerate(lengths):

@@ -9,12 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from onnx import TensorProto
 
 from compressbert.export.graph import MICROSOFT, GraphBuilder
 from compressbert.export.packing import Packing
-from compressbert.export.window import Window
+
+
+class Added(Protocol):
+    """What a layer adds to its scores, depending on where two tokens stand (`window.Window`, `relative.RelativeBias`).
+
+    Attributes:
+        short: Whether it is nothing in this batch, a boolean scalar; "" where it never is.
+        grid: For batches whose every position is a row: (..., sequence, sequence).
+    """
+
+    @property
+    def short(self) -> str: ...
+    @property
+    def grid(self) -> str: ...
+    def of_first(self, name: str) -> str: ...
+    def between(self, asking: list[str], asked: list[str], name: str) -> str: ...
+
 
 Rows = tuple[str, str, str]  # of queries, keys and values
 
@@ -48,7 +65,7 @@ class AttentionWriter:
         name: str,
         *,
         first: bool,
-        window: Window | None = None,
+        added: Added | None = None,
     ) -> str:
         """Context rows, (rows of queries, heads · head size). The scaling is already in the queries.
 
@@ -59,21 +76,21 @@ class AttentionWriter:
             heads: Of this layer.
             name: Of the attention.
             first: Only the first token of every text asks.
-            window: How far tokens see; None: to both ends.
+            added: What is added to the scores.
         """
         graph = self.graph
         views = self._views((query, key, value), heads, name, first=first)
         if self.packing is None:
-            context = self._over_batch(views, heads, name, self.mask, first=first, window=window)
+            context = self._over_batch(views, heads, name, self.mask, first=first, added=added)
         else:
             context = self.packing.choose(
                 graph,
                 f"{name}.context_by_head",
-                full=lambda: self._over_batch(views, heads, f"{name}.full", "", first=first, window=window),
+                full=lambda: self._over_batch(views, heads, f"{name}.full", "", first=first, added=added),
                 padded=lambda: self._within(
-                    window,
+                    added,
                     f"{name}.padded",
-                    lambda stem, seen: self._by_text(views, stem, first=first, window=seen),
+                    lambda stem, seen: self._by_text(views, stem, first=first, added=seen),
                 ),
             )
         # Outside of branches, where this copies nothing.
@@ -93,31 +110,31 @@ class AttentionWriter:
         )
         return q, k, v
 
-    def _within(self, window: Window | None, name: str, write: Callable[[str, Window | None], str]) -> str:
-        """Attention that is written with and, where every token reaches all others, without a window."""
-        if window is None:
-            return write(name, None)
+    def _within(self, added: Added | None, name: str, write: Callable[[str, Added | None], str]) -> str:
+        """Attention that is written with and, where that is nothing, without what is added to its scores."""
+        if added is None or not added.short:
+            return write(name, added)
         (value,) = self.graph.branch(
-            window.short,
+            added.short,
             {f"{name}.seen": TensorProto.FLOAT},
             then=lambda: [write(f"{name}.near", None)],
-            otherwise=lambda: [write(f"{name}.far", window)],
+            otherwise=lambda: [write(f"{name}.far", added)],
         )
         return value
 
     def _over_batch(
-        self, views: Rows, heads: int, name: str, mask: str, *, first: bool, window: Window | None
+        self, views: Rows, heads: int, name: str, mask: str, *, first: bool, added: Added | None
     ) -> str:
         """Attention over (tokens, batch, heads, head size) at once; the result has the tokens first too."""
 
-        def write(stem: str, seen: Window | None) -> str:
+        def write(stem: str, seen: Added | None) -> str:
             if seen is None:
                 return self._everywhere(views, heads, stem, mask)
             grid = seen.of_first(stem) if first else seen.grid
             both = self.graph.node("Add", [mask, grid], f"{stem}.mask") if mask else grid
             return self._attend(*views, stem, both)
 
-        return self._within(window, name, write)
+        return self._within(added, name, write)
 
     def _everywhere(self, views: Rows, heads: int, name: str, mask: str) -> str:
         if self.kernel and not mask:
@@ -138,7 +155,7 @@ class AttentionWriter:
         )
         return graph.node("Transpose", [context], f"{name}.context_tokens", perm=[1, 0, 2])
 
-    def _by_text(self, views: Rows, name: str, *, first: bool, window: Window | None) -> str:
+    def _by_text(self, views: Rows, name: str, *, first: bool, added: Added | None) -> str:
         """Attention over (rows, 1, heads, head size), one text after the other."""
         graph, packing = self.graph, self.packing
         if packing is None:
@@ -161,12 +178,12 @@ class AttentionWriter:
             asked = graph.node("Slice", [k, *keys], f"{name}.k_of_text")
             given = graph.node("Slice", [v, *keys], f"{name}.v_of_text")
             mask = ""
-            if window is not None and first:
+            if added is not None and first:
                 start = bound(packing.starts, "start")
                 after = graph.node("Add", [start, graph.integers(1)], f"{name}.after_start")
-                mask = window.between([start, after], keys, name)
-            elif window is not None:
-                mask = window.between(own, keys, name)
+                mask = added.between([start, after], keys, name)
+            elif added is not None:
+                mask = added.between(own, keys, name)
             return [self._attend(asking, asked, given, name, mask)]
 
         (contexts,) = graph.for_each(self.batch, f"{name}.texts", one_text)

@@ -16,6 +16,7 @@ from transformers.activations import ACT2FN
 
 from compressbert.export.encoder import activation_name
 from compressbert.export.prenorm import FirstTokenPreNorm
+from compressbert.model.biased_layers import BiasedFamily
 from compressbert.model.handle import Model
 from compressbert.model.local_layers import LocalFamily
 from compressbert.model.parts import Layer
@@ -39,7 +40,7 @@ class FirstTokenLayer(nn.Module):
 
     def forward(self, hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         """(B, S, width) to (B, 1, width)."""
-        parts, size = self.parts, self.parts.attention.attention_head_size
+        parts, size = self.parts, self.parts.head_size
         first = hidden[:, :1]
         asking, asked, values, residual = _read_by_attention(parts, hidden)
         query, key, value = (
@@ -47,8 +48,7 @@ class FirstTokenLayer(nn.Module):
             for module, rows in ((parts.query, asking), (parts.key, asked), (parts.value, values))
         )
         mask = None if attention_mask is None else attention_mask[..., :1, :]
-        scaling = float(parts.attention.scaling)  # type: ignore[arg-type]
-        context = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
+        context = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=parts.scaling)
         inside = parts.attention_norm(parts.attention_out(context.transpose(1, 2).flatten(2)) + residual)
         for network in parts.stacked:
             inside = network.norm(network.ffn_out(self.activation(network.ffn_in(inside))) + inside)
@@ -56,6 +56,17 @@ class FirstTokenLayer(nn.Module):
         if parts.bottleneck is not None:
             result = parts.bottleneck.out_norm(parts.bottleneck.out(result) + first)
         return result
+
+
+class FirstTokenOfBiased(FirstTokenLayer):
+    """The same of MPNet, whose layers are given a bias for their scores and give a tuple."""
+
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, attention_mask: Tensor | None, position_bias: Tensor, **_: Any
+    ) -> tuple[Tensor]:
+        """(B, S, width) and a bias (B, heads, S, S) to (B, 1, width)."""
+        bias = position_bias if attention_mask is None else position_bias + attention_mask
+        return (super().forward(hidden, bias),)
 
 
 def _read_by_attention(parts: Layer, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -79,6 +90,8 @@ def first_token_layer(model: Model) -> nn.Module:
     parts, activation = family.layers(network)[-1], activation_name(model)
     if isinstance(family, LocalFamily):
         return FirstTokenPreNorm(parts, activation, family.kinds(network)[-1])
+    if isinstance(family, BiasedFamily):
+        return FirstTokenOfBiased(parts, activation)
     return FirstTokenLayer(parts, activation)
 
 
@@ -134,9 +147,8 @@ def real_tokens_only(model: Model, mask: Tensor, *, enabled: bool = True) -> Ite
         return (rows.spread(rows.collect(given[0])), *given[1:]), named
 
     modules = list(dict.fromkeys(model.family.blocks(model.network))) if enabled else []
-    if enabled and isinstance(
-        model.family, LocalFamily
-    ):  # a token's place counts: copies do not compute the same
+    # Where a token's place counts inside layers, copies do not compute the same.
+    if enabled and isinstance(model.family, LocalFamily | BiasedFamily):
         modules += [part for block in modules for part in block.modules() if isinstance(part, Int8Linear)]
     projection = model.family.embeddings(model.network).projection
     if enabled and projection is not None:

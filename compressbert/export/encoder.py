@@ -12,7 +12,7 @@ from typing import cast
 
 from torch import nn
 
-from compressbert.export.attention import AttentionWriter
+from compressbert.export.attention import Added, AttentionWriter
 from compressbert.export.embedding import EmbeddingWriter, input_names
 from compressbert.export.form import Form
 from compressbert.export.graph import GraphBuilder
@@ -26,8 +26,10 @@ from compressbert.export.packing import (
 )
 from compressbert.export.prenorm import PreNormWriter
 from compressbert.export.products import Emitter
+from compressbert.export.relative import RelativeBias
 from compressbert.export.rotary import Rotary, write_positions
 from compressbert.export.window import Window
+from compressbert.model.biased_layers import BiasedFamily
 from compressbert.model.handle import Model
 from compressbert.model.local_layers import LocalFamily
 from compressbert.model.parts import Bottleneck, Layer
@@ -101,12 +103,22 @@ def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool, form: 
         for index, layer in enumerate(layers):
             x = local(layer, kinds[index], x, layer_name(index), first=first_token_only and index == last)
     else:
-        write = LayerWriter(emit, activation_name(model), attention, joined=form.qkv == "joined")
+        added = _bias(graph, model, sizes, packing)
+        write = LayerWriter(emit, activation_name(model), attention, form.qkv == "joined", added)
         for index, layer in enumerate(layers):
             x = write(layer, x, layer_name(index), first=first_token_only and index == last)
     if (norm := family.final_norm(network)) is not None:
         x = emit.norm(x, norm, "final_norm")
     return Encoded(x, first_token_only, sizes, packing)
+
+
+def _bias(graph: GraphBuilder, model: Model, sizes: Sizes, packing: Packing | None) -> RelativeBias | None:
+    family, network = model.family, model.network
+    if not isinstance(family, BiasedFamily):
+        return None
+    count = cast(int, family.embeddings(network).position.num_embeddings)
+    positions = write_positions(graph, sizes, packing)
+    return RelativeBias.of(graph, sizes, packing, positions, family.biases(network, count))
 
 
 def _prenorm_writer(emit: Emitter, model: Model, attention: AttentionWriter, sizes: Sizes) -> PreNormWriter:
@@ -164,12 +176,14 @@ def batch_first(graph: GraphBuilder, encoded: Encoded, width: int) -> str:
 
 @dataclass(frozen=True)
 class LayerWriter:
-    """Writes layers over rows of tokens; holds what all of them share: activation, attention, joined products."""
+    """Writes layers over rows of tokens; holds what all of them share: activation, attention, joined products, and what
+    is added to scores."""
 
     emit: Emitter
     activation: str
     attention: AttentionWriter
     joined: bool
+    added: Added | None = None
 
     def __call__(self, layer: Layer, x: str, name: str, *, first: bool) -> str:
         """(rows, width) to the same, or to (batch, width) if only the first token is wanted."""
@@ -241,7 +255,7 @@ class LayerWriter:
             first: Only the first token of every text asks.
         """
         emit = self.emit
-        scaling = float(layer.attention.scaling)  # type: ignore[arg-type]
+        scaling = layer.scaling
         modules, names = (
             (layer.query, layer.key, layer.value),
             [f"{name}.{part}" for part in ("query", "key", "value")],
@@ -252,6 +266,8 @@ class LayerWriter:
             query = emit.dense(own, layer.query, names[0], scale=scaling)
             key = emit.dense(x, layer.key, names[1])
             value = emit.dense(values, layer.value, names[2])
-        context = self.attention(query, key, value, layer.heads, f"{name}.attention", first=first)
+        context = self.attention(
+            query, key, value, layer.heads, f"{name}.attention", first=first, added=self.added
+        )
         attended = emit.dense(context, layer.attention_out, f"{name}.attention_out")
         return emit.residual_norm(attended, residual, layer.attention_norm, f"{name}.attended")

@@ -28,6 +28,7 @@ _CLASSIFICATION = {
     "electra": "gelu",
     "mobilebert": "tanh",
     "albert": "tanh",
+    "mpnet": "tanh",
 }
 _PER_TOKEN: dict[str, HeadKind] = {
     "ForTokenClassification": "tokens",
@@ -40,6 +41,7 @@ _MASKED_LM = {
     "electra": "gelu",
     "mobilebert": "",
     "albert": "",
+    "mpnet": "gelu",
 }  # "": that of the FFN
 
 

@@ -78,7 +78,7 @@ class PreNormWriter:
         k = turn(emit.dense(read, key, f"{name}.key.straight"), heads, f"{name}.key")
         v = emit.dense(read, value, f"{name}.value")
         window = self.window if kind == "sliding_attention" else None
-        return self.attention(q, k, v, heads, f"{name}.attention", first=first, window=window)
+        return self.attention(q, k, v, heads, f"{name}.attention", first=first, added=window)
 
 
 class FirstTokenPreNorm(nn.Module):

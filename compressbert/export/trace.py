@@ -89,7 +89,7 @@ def export(model: Model, file: Path, *, opset: int) -> Parity:
         first = str(error).strip().splitlines()[0]
         raise WorkError(
             f"PyTorch's exporter cannot trace {type(model.network).__name__}: {first}",
-            hint="Models of the BERT, RoBERTa, DistilBERT, ELECTRA, MobileBERT and ALBERT families do without it.",
+            hint="Models of the BERT, RoBERTa, DistilBERT, ELECTRA, ALBERT, MPNet and ModernBERT families do without.",
         ) from error
     if program is None:
         raise WorkError(f"PyTorch's exporter gave nothing for {type(model.network).__name__}.")

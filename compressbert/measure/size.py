@@ -27,7 +27,10 @@ _PATTERNS = (
         ),
     ),
     ("embeddings", re.compile(r"(^|\.)(embeddings(_project)?|embedding_hidden_mapping_in)\b")),
-    ("attention", re.compile(_LAYER + r"(attention|attn|attn_norm|sa_layer_norm)\b")),
+    (
+        "attention",
+        re.compile(r"relative_attention_bias\b|" + _LAYER + r"(attention|attn|attn_norm|sa_layer_norm)\b"),
+    ),
     (
         "ffn",
         re.compile(

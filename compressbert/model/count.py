@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from compressbert.model.biased_layers import BiasedFamily
 from compressbert.model.families import family_of
 from compressbert.model.family import encoder_prefix
 from compressbert.model.handle import Model
@@ -117,6 +118,8 @@ def _prefixes(model: Model) -> list[tuple[str, str]]:
         family = model.family
         if family.embeddings(network).projection is not None:
             found.append((f"{family.path(network, 'projection')}.", "embeddings"))
+        if isinstance(family, BiasedFamily):
+            found.append((f"{prefix}{family.bias_at}.", "attention"))
         for index in range(len(family.layers(network))):
             for kind in family.layer_at.keys() & _LAYER_PARTS.keys():
                 found.append((f"{family.path(network, kind, index)}.", _LAYER_PARTS[kind]))

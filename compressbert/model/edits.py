@@ -84,11 +84,13 @@ def keep_heads(model: Model, heads: Mapping[int, Sequence[int]]) -> None:
 
     Raises:
         ConfigError: A layer or head that does not exist, a head named twice, or a layer without any head; or
-            different heads in layers that share their weights.
+            different heads in layers that share their weights; or a family whose heads cannot be cut.
     """
     layers = model.family.layers(model.network)
     size = model.family.head_size(model.network)
     kept = checked_per_layer(heads, layers, "head", [layer.heads for layer in layers])
+    if kept:
+        model.family.check_heads()
     for index, survivors in once_per_weights(kept, owners_of(model), "heads").items():
         layer = layers[index]
         units = [head * size + offset for head in survivors for offset in range(size)]

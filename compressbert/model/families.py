@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from compressbert.errors import InputError
+from compressbert.model.biased_layers import BiasedFamily
 from compressbert.model.family import Family
 from compressbert.model.local_layers import LocalFamily
 from compressbert.model.shared_layers import SharedFamily
@@ -41,6 +42,15 @@ _ALBERT_LAYER = {
     "ffn_in": "ffn",
     "ffn_out": "ffn_output",
     "ffn_norm": "full_layer_layer_norm",
+}
+_MPNET_LAYER = {
+    **_BERT_LAYER,
+    "attention": "attention.attn",
+    "query": "attention.attn.q",
+    "key": "attention.attn.k",
+    "value": "attention.attn.v",
+    "attention_out": "attention.attn.o",
+    "attention_norm": "attention.LayerNorm",
 }
 _MODERNBERT_LAYER = {
     "attention": "attn",
@@ -140,6 +150,11 @@ FAMILIES = (
         "albert", ("albert",), "encoder.albert_layer_groups",
         {**_EMBEDDINGS, "projection": "encoder.embedding_hidden_mapping_in"}, _ALBERT_LAYER, _BERT_HEADS,
         {**_BERT_CONFIG, "embedding": "embedding_size"}, _ALBERT_HEAD, always_projects=True,
+    ),
+    BiasedFamily(
+        "mpnet", ("mpnet",), "encoder.layer",
+        {kind: name for kind, name in _EMBEDDINGS.items() if kind != "token_type"},
+        _MPNET_LAYER, _BERT_HEADS, _BERT_CONFIG, _ROBERTA_HEAD, gives_tuples=True,
     ),
     LocalFamily(
         "modernbert", ("modernbert",), "layers",

@@ -23,7 +23,7 @@ class Family:
     """Where one architecture keeps its parts.
 
     Attributes:
-        name: bert, roberta, distilbert, electra, mobilebert or albert or modernbert.
+        name: bert, roberta, distilbert, electra, mobilebert, albert, mpnet or modernbert.
         model_types: Values of ``config.model_type`` it covers.
         layers_at: The list of layers, from the encoder.
         embeddings_at: Kind of embedding module to its name, from the encoder.
@@ -35,6 +35,7 @@ class Family:
             writes to: hidden, embedding, or None for anything else (labels, vocabulary).
         final_norm_at: A norm after the last layer, from the encoder.
         is_narrowable: Whether neurons and the residual stream can be cut and the config still says how wide.
+        gives_tuples: Whether a layer gives its states as the first of a tuple.
         always_projects: Whether a stock network maps its embeddings even to a width that is their own.
     """
 
@@ -49,6 +50,7 @@ class Family:
     final_norm_at: str | None = None
     is_narrowable: bool = True
     always_projects: bool = False
+    gives_tuples: bool = False
 
     def encoder_prefix(self, network: PreTrainedModel) -> str:
         """`encoder_prefix` of a network of this family."""
@@ -127,7 +129,7 @@ class Family:
         """The modules between token ids and the first layer."""
         encoder = network.base_model
         found = {kind: _submodule(encoder, name) for kind, name in self.embeddings_at.items()}
-        offset = cast(int, network.config.pad_token_id) + 1 if self.name == "roberta" else 0
+        offset = cast(int, network.config.pad_token_id) + 1 if self.name in ("roberta", "mpnet") else 0
         return Embeddings(
             word=encoder.get_submodule(self.embeddings_at["word"]),
             position=found.get("position") or NoPositions(network.config.max_position_embeddings),
@@ -168,6 +170,13 @@ class Family:
         """
         for layer in self.layers(network):
             layer.query  # noqa: B018 - refuses where it is not there
+
+    def check_heads(self) -> None:
+        """Make sure that heads can be cut.
+
+        Raises:
+            ConfigError: They cannot.
+        """
 
     def set_head_count(self, layer: Layer, heads: int) -> None:
         """Write the number of heads where the attention module keeps it."""

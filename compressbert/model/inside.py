@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from compressbert.model.handle import Model
-from compressbert.model.parts import Layer
 from compressbert.nn.in_turn import hook_in_turn
 
 _VECTORS = ("query", "key", "value")
@@ -77,7 +76,7 @@ def look_inside(model: Model, inputs: Mapping[str, Tensor], *, layers: tuple[int
         hidden=tuple(hidden),
         vectors=vectors,
         heads=tuple(layer.heads for layer in found),
-        scaling=tuple(_scaling(layer) for layer in found),
+        scaling=tuple(layer.scaling for layer in found),
     )
 
 
@@ -110,7 +109,3 @@ def first_layers(model: Model, count: int) -> Iterator[Model]:
         yield replace(model, network=encoder, pooling=None)
     finally:
         undo()
-
-
-def _scaling(layer: Layer) -> float:
-    return float(getattr(layer.attention, "scaling", None) or layer.head_size**-0.5)

@@ -92,6 +92,11 @@ class Layer:
         return int(attention.head_dim if self.joined is not None else attention.attention_head_size)
 
     @property
+    def scaling(self) -> float:
+        """Factor of the product of queries and keys."""
+        return float(getattr(self.attention, "scaling", None) or self.head_size**-0.5)
+
+    @property
     def heads(self) -> int:
         """How many heads survive in this layer."""
         return cast(int, self.attention_out.in_features) // self.head_size

@@ -24,7 +24,7 @@ def hook_in_turn(
     Args:
         modules: In the order in which they run; in every pass all of them run.
         before: Is given the place and the first positional argument, and may return another one in its place.
-        after: Is given the place and the result, and may return another one.
+        after: Is given the place and the result, or the first of several, and may return another one.
         places: Those that are of interest; None for all.
     """
     wanted = range(len(modules)) if places is None else places
@@ -61,7 +61,12 @@ class _Turns:
         other = self.before(self.place, given[0])
         return None if other is None else ((other, *given[1:]), named)
 
-    def end(self, _: nn.Module, __: tuple[Any, ...], result: Tensor) -> Tensor | None:
+    def end(self, _: nn.Module, __: tuple[Any, ...], result: Any) -> Any:
         place = self.place
         self.runs += 1
-        return None if self.after is None or place not in self.wanted else self.after(place, result)
+        if self.after is None or place not in self.wanted:
+            return None
+        if isinstance(result, tuple):  # some layers give one, the states first
+            other = self.after(place, result[0])
+            return None if other is None else (other, *result[1:])
+        return self.after(place, result)

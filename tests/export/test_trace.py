@@ -8,7 +8,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from transformers import BertForNextSentencePrediction, MPNetConfig, MPNetForSequenceClassification
+from transformers import (
+    BertForNextSentencePrediction,
+    MegatronBertConfig,
+    MegatronBertForSequenceClassification,
+)
 
 from compressbert import progress
 from compressbert.config.schema import ExportConfig
@@ -29,14 +33,14 @@ class Notes(progress.Silent):
         self.said.append(text)
 
 
-def mpnet() -> Model:
+def megatron() -> Model:
     torch.manual_seed(0)
-    config = MPNetConfig(
+    config = MegatronBertConfig(
         vocab_size=35, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=66, initializer_range=0.2, num_labels=2,
+        max_position_embeddings=64, initializer_range=0.2, num_labels=2,
     )  # fmt: skip
-    network = MPNetForSequenceClassification(config).eval()
-    return Model(network, tiny_tokenizer("roberta"), config.to_dict())
+    network = MegatronBertForSequenceClassification(config).eval()
+    return Model(network, tiny_tokenizer("bert"), config.to_dict())
 
 
 def test_an_unknown_family_is_traced(
@@ -44,13 +48,13 @@ def test_an_unknown_family_is_traced(
 ) -> None:
     notes = Notes()
     monkeypatch.setattr(progress, "_listener", notes)
-    model = mpnet()
+    model = megatron()
     facts = export_onnx(model, tmp_path / "out", ExportConfig())
     assert facts.route == "trace"
-    assert "mpnet" in facts.notes[0]
+    assert "megatron-bert" in facts.notes[0]
     assert notes.said == list(facts.notes)
     assert capfd.readouterr() == ("", "")
-    batch = padded_batch("roberta", lengths=(11, 6, 3, 2))
+    batch = padded_batch("bert", lengths=(11, 6, 3, 2))
     assert np.abs(run_file(facts.files["fp32"], batch) - run_network(model, batch)).max() < 1e-5
     proto = onnx.load(str(facts.files["fp32"]))
     assert {"labels", "lineage"} <= {entry.key for entry in proto.metadata_props}
@@ -58,11 +62,11 @@ def test_an_unknown_family_is_traced(
 
 
 def test_any_architecture_is_loaded_for_export(tmp_path: Path) -> None:
-    model = mpnet()
-    model.network.save_pretrained(tmp_path / "mpnet")
-    model.tokenizer.save_pretrained(tmp_path / "mpnet")
-    loaded = load_for_export(tmp_path / "mpnet")
-    batch = padded_batch("roberta")
+    model = megatron()
+    model.network.save_pretrained(tmp_path / "megatron")
+    model.tokenizer.save_pretrained(tmp_path / "megatron")
+    loaded = load_for_export(tmp_path / "megatron")
+    batch = padded_batch("bert")
     assert np.array_equal(run_network(loaded, batch), run_network(model, batch))
     assert (
         type(load_for_export(save_tiny(tmp_path / "bert")).network).__name__
@@ -71,15 +75,15 @@ def test_any_architecture_is_loaded_for_export(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
-    model = mpnet()
-    model.network.config.save_pretrained(tmp_path / "mpnet")
+    model = megatron()
+    model.network.config.save_pretrained(tmp_path / "megatron")
     with pytest.raises(InputError, match="safetensors"):
-        load_for_export(tmp_path / "mpnet")
+        load_for_export(tmp_path / "megatron")
 
 
 def test_int8_of_a_traced_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="written directly"):
-        export_onnx(mpnet(), tmp_path / "out", ExportConfig(precision="int8"))
+        export_onnx(megatron(), tmp_path / "out", ExportConfig(precision="int8"))
     assert not (tmp_path / "out").exists()
 
 

@@ -314,6 +314,27 @@ def test_modernbert_is_compressed_or_refused_before_training(info: MethodInfo, t
     assert run.log == []
 
 
+# Methods that compare attention, which MPNet's queries and keys alone do not tell, or cut heads.
+NOT_FOR_MPNET = ("internal_representations", "michel", "minilm", "mobilebert", "tinybert")
+
+
+@every_method
+def test_mpnet_is_compressed_or_refused(info: MethodInfo, tmp_path: Path) -> None:
+    if info.name not in NOT_FOR_MPNET:
+        result = _apply(tmp_path, info, family="mpnet", settings={"max_steps": 2})
+        output = logits(result.model, padded_batch("mpnet"))
+        assert torch.isfinite(output).all()
+        assert torch.equal(logits(load(tmp_path / "saved"), padded_batch("mpnet")), output)
+        return
+    source = toy_model(tmp_path, "mpnet")
+    run = toy_run(tmp_path, source, settings={"max_steps": 2})
+    module = load_method(info)
+    with pytest.raises(ConfigError, match=r"adds a bias to its scores|read one table of biases") as raised:
+        module.compress(source, module.Config(), run)
+    assert raised.value.hint
+    assert run.log == []
+
+
 @every_method
 @pytest.mark.parametrize("task", list(HEADS))
 def test_every_task_can_be_compressed_and_exported(info: MethodInfo, task: str, tmp_path: Path) -> None:

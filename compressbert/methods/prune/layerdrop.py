@@ -95,16 +95,17 @@ def layers_after(count: int, remove: Removal | Sequence[int], layers: int | None
 
 
 @contextmanager
-def dropped_layers(layers: Iterable[nn.Module], rate: float) -> Iterator[None]:
+def dropped_layers(layers: Iterable[nn.Module], rate: float, *, as_tuple: bool = False) -> Iterator[None]:
     """Skip each layer with probability ``rate`` in training mode while the block runs.
 
+    Layers that give a tuple hand their input on as one, ``as_tuple``.
     A module that stands there for several layers is skipped in each of them by a draw of its own.
     The draws come from torch's global CPU generator, which training checkpoints, so a resumed run skips the
     same layers.
     """
     layers = list(dict.fromkeys(layers))
     for layer in layers:
-        layer.forward = _maybe_skipped(layer, layer.forward, rate)
+        layer.forward = _maybe_skipped(layer, layer.forward, rate, as_tuple)
     try:
         yield
     finally:
@@ -112,10 +113,12 @@ def dropped_layers(layers: Iterable[nn.Module], rate: float) -> Iterator[None]:
             del layer.forward  # the class's own again
 
 
-def _maybe_skipped(layer: nn.Module, forward: Callable[..., Any], rate: float) -> Callable[..., Any]:
+def _maybe_skipped(
+    layer: nn.Module, forward: Callable[..., Any], rate: float, as_tuple: bool
+) -> Callable[..., Any]:
     def run(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
         if layer.training and torch.rand(()).item() < rate:
-            return hidden
+            return (hidden,) if as_tuple else hidden
         return forward(hidden, *args, **kwargs)
 
     return run
@@ -132,7 +135,9 @@ def compress(model: Model, config: Config, run: Run) -> Model:
     kept = layers_after(count, config.remove, config.layers)
     pruned = trainable_copy(model, "layerdrop")
     if config.rate:
-        with dropped_layers(pruned.family.blocks(pruned.network), config.rate):
+        family = pruned.family
+        blocks, as_tuple = family.blocks(pruned.network), family.gives_tuples
+        with dropped_layers(blocks, config.rate, as_tuple=as_tuple):
             run.fit(pruned, task_loss(run), stage="layerdrop", depends_on=config)
     keep_layers(pruned, kept)
     run.note(f"Layers kept: {', '.join(map(str, kept))} of {count}.")
