@@ -4,11 +4,13 @@
         [--shapes 1x16 8x128 sst2 …]
 
 Needs the extra ``openvino``. DATA_FOLDER holds sst2/ and mrpc/ with train and validation rows as .jsonl.gz. In
-PEERS_FOLDER a virtual environment of its own is made for optimum-onnx, which is bound to an older transformers,
-and every peer's files are kept there, so a second run only times. Peers:
+PEERS_FOLDER virtual environments are made for optimum-onnx, Neural Compressor and Olive, which are bound to
+older packages, and every peer's files are kept there, so a second run only times. Peers:
 
 - optimum: `optimum-cli export onnx`, and its int8 by `optimum-cli onnxruntime quantize --avx512_vnni
   --per_channel`. Both run in the installed onnxruntime, as ours do.
+- Neural Compressor: 2.6, the last that knows ONNX, on that fp32 file (`PostTrainingQuantConfig(approach="dynamic")`).
+- Olive: its passes `OrtTransformersOptimization` and `OnnxDynamicQuantization` (per channel) on that fp32 file.
 - OpenVINO: that fp32 file quantized by NNCF with 300 rows of SST-2 train (static, preset for transformers).
 
 Every ratio is a file's time over that of our dynamic int8, or our fp32, with its 95 % interval. Our static int8 is
@@ -75,6 +77,71 @@ def optimum_files(model: Path, peers: Path) -> dict[str, Path]:
     return {"fp32": fp32 / "model.onnx", "int8": int8 / "model_quantized.onnx"}
 
 
+# Neither starts with what its own metadata asks for: 2.6 needs what newer onnx and setuptools dropped.
+PEER_PACKAGES = {
+    "neural-compressor": (
+        "neural-compressor==2.6", "onnx==1.16.2", "onnxruntime==1.32.0", "transformers==4.57.6", "protobuf<6",
+        "setuptools<81", "six==1.17.0",
+    ),
+    "olive": ("olive-ai==0.13.0", "onnxruntime==1.32.0", "transformers==4.57.6", "requests==2.34.2"),
+}  # fmt: skip
+NEURAL_COMPRESSOR = """
+import sys
+from neural_compressor import PostTrainingQuantConfig, quantization
+quantization.fit(model=sys.argv[1], conf=PostTrainingQuantConfig(approach="dynamic")).save(sys.argv[2])
+"""
+
+
+def peer_environment(name: str, peers: Path) -> Path:
+    """The folder of a peer's virtual environment, made if it is not there; torch first, so the pinned one is taken."""
+    home = peers / name
+    if not (home / "complete").is_file():
+        venv.create(home, with_pip=True, clear=True)
+        torch = known()["optimum"].packages[0]
+        for group in (torch, (*torch, *PEER_PACKAGES[name])):
+            subprocess.run([python_of(home), "-m", "pip", "install", "--quiet", *group], check=True)
+        (home / "complete").touch()
+    return home
+
+
+def neural_compressor_file(onnx_file: Path, peers: Path) -> Path:
+    """Neural Compressor's dynamic int8 of an fp32 ONNX file."""
+    file = peers / "neural-compressor-int8" / "model.onnx"
+    if not file.is_file():
+        python = python_of(peer_environment("neural-compressor", peers))
+        file.parent.mkdir(exist_ok=True)
+        words = [python, "-c", NEURAL_COMPRESSOR, str(onnx_file.resolve()), str(file.resolve())]
+        subprocess.run(words, check=True, cwd=file.parent)  # it leaves its history in the current folder
+        shutil.copy(onnx_file.with_name("config.json"), file.parent)
+    return file
+
+
+def olive_file(onnx_file: Path, model: Path, peers: Path) -> Path:
+    """Olive's dynamic int8 of an fp32 ONNX file, its graph fused by onnxruntime's transformers optimizer first."""
+    file = peers / "olive-int8" / "model.onnx"
+    if file.is_file():
+        return file
+    home, config = peer_environment("olive", peers), json.loads((model / "config.json").read_text())
+    fuse = {"type": "OrtTransformersOptimization", "model_type": "bert", "opt_level": 0}
+    fuse |= {"num_heads": config["num_attention_heads"], "hidden_size": config["hidden_size"]}
+    cpu = {"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}
+    settings = {
+        "input_model": {"type": "ONNXModel", "model_path": str(onnx_file.resolve())},
+        "systems": {"here": {"type": "LocalSystem", "accelerators": [cpu]}},
+        "target": "here",
+        "passes": {"fuse": fuse, "quantize": {"type": "OnnxDynamicQuantization", "per_channel": True}},
+        "cache_dir": str((peers / "olive-cache").resolve()),
+        "output_dir": str(file.parent.resolve()),
+        "evaluate_input_model": False,
+    }
+    recipe = peers / "olive.json"
+    recipe.write_text(json.dumps(settings, indent=2))
+    words = [str(home / "bin" / "olive"), "run", "--config", str(recipe), "--disable_telemetry"]
+    subprocess.run(words, check=True)
+    shutil.copy(model / "config.json", file.parent)
+    return file
+
+
 def openvino_file(
     onnx_file: Path, model: Path, texts: Sequence[str], tokenizer: Tokenizer, peers: Path
 ) -> Path:
@@ -133,6 +200,8 @@ def candidates(model: Path, data: Path, peers: Path, tokenizer: Tokenizer) -> di
             "ours int8": ours["int8"],
             "ours int8 static": static["int8"],
             "optimum int8": optimum["int8"],
+            "Neural Compressor int8": neural_compressor_file(optimum["fp32"], peers),
+            "Olive int8": olive_file(optimum["fp32"], model, peers),
             "OpenVINO int8": openvino,
         },
         "fp32": {"ours fp32": ours["fp32"], "optimum fp32": optimum["fp32"]},

@@ -192,12 +192,26 @@ class AttentionWriter:
     def _attend(self, query: str, key: str, value: str, name: str, mask: str) -> str:
         """(tokens, batch, heads, head size) each; the result has the tokens of the queries."""
         graph = self.graph
-        by_token = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
-        scores = graph.node("FusedMatMul", [query, key], f"{name}.scores", domain=MICROSOFT, **by_token)
+        scores = self._scores(query, key, f"{name}.scores")
         if mask:
             scores = graph.node("Add", [scores, mask], f"{name}.masked")  # (batch, heads, queries, keys)
         weights = graph.node("Softmax", [scores], f"{name}.weights", axis=-1)
-        context = graph.node(
-            "FusedMatMul", [weights, value], f"{name}.context", domain=MICROSOFT, transBatchB=1
-        )
+        context = self._mixed(weights, value, f"{name}.context")
         return graph.node("Transpose", [context], f"{name}.context_tokens", perm=[2, 0, 1, 3])
+
+    def _scores(self, query: str, key: str, name: str) -> str:
+        """(batch, heads, queries, keys) from (tokens, batch, heads, head size) each."""
+        if self.packing is not None:
+            strides = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
+            return self.graph.node("FusedMatMul", [query, key], name, domain=MICROSOFT, **strides)
+        # Standard operators, which other runtimes know; onnxruntime fuses them to the same as above.
+        asking = self.graph.node("Transpose", [query], f"{name}.q_by_head", perm=[1, 2, 0, 3])
+        asked = self.graph.node("Transpose", [key], f"{name}.k_by_head", perm=[1, 2, 3, 0])
+        return self.graph.node("MatMul", [asking, asked], name)
+
+    def _mixed(self, weights: str, value: str, name: str) -> str:
+        """(batch, heads, queries, head size) from weights and (tokens, batch, heads, head size)."""
+        if self.packing is not None:
+            return self.graph.node("FusedMatMul", [weights, value], name, domain=MICROSOFT, transBatchB=1)
+        given = self.graph.node("Transpose", [value], f"{name}.v_by_head", perm=[1, 2, 0, 3])
+        return self.graph.node("MatMul", [weights, given], name)

@@ -104,7 +104,9 @@ def _version(text: str) -> tuple[int, ...]:
 def _openvino(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:
     command = python("openvino_script.py", "openvino", "openvino")
     if file.suffix == ".onnx" and _has_strided_products(file):
-        raise Unfit("OpenVINO misreads this file's fused products; export with format: openvino")
+        raise Unfit(
+            "OpenVINO does not run this file's fast forms; export with format: openvino, or with optimize: false"
+        )
     return ask(command, file, batches, texts)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from compressbert.config.schema import ExportConfig
@@ -61,3 +62,21 @@ def test_forms_are_what_they_say(precision: Literal["fp32", "int8"], operator: s
     assert default.count("MultiHeadAttention") == default.count("SkipLayerNormalization") == 0
     assert changed.count("MultiHeadAttention") == 3
     assert changed.count("SkipLayerNormalization") == 6
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_attention_without_speed_ups_is_standard_and_onnxruntime_fuses_it(
+    precision: Literal["fp32", "int8"], tmp_path: Path
+) -> None:
+    settings = ExportConfig(precision=precision, optimize=False)
+    (file,) = export_onnx(tiny_model("bert"), tmp_path / "out", settings).files.values()
+    assert "FusedMatMul" not in {node.op_type for node in all_nodes(onnx.load(str(file)).graph)}
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "fused.onnx"), 3
+    onnxruntime.InferenceSession(str(file), options)
+    fused = [
+        {attribute.name for attribute in node.attribute if attribute.i}
+        for node in all_nodes(onnx.load(str(tmp_path / "fused.onnx")).graph)
+        if node.op_type == "FusedMatMul"
+    ]
+    assert fused == 2 * [{"transBatchA", "transBatchB", "transB"}, {"transBatchB"}]  # two layers
