@@ -38,6 +38,7 @@ from compressbert.export.trace import Outputs, output_names
 from compressbert.export.variants import Precision
 from compressbert.export.write import ExportFacts
 from compressbert.model.architectures.text_vectors import BiLSTMModel
+from compressbert.model.biased_layers import BiasedFamily
 from compressbert.model.families import is_known
 from compressbert.model.handle import Model
 from compressbert.model.local_layers import LocalFamily
@@ -53,7 +54,8 @@ _CHECKED = 32  # calibration texts the int8 outputs are compared on
 
 
 def refuse(model: Model) -> None:
-    """Raise ConfigError for what cannot become an IR: int8 weights, and LSTMs, whose packed texts are not traced."""
+    """Raise ConfigError for what cannot become an IR: int8 weights, LSTMs, whose packed texts are not traced, and
+    windows, in which OpenVINO gives no number to a token that sees padding alone, and then to no other."""
     if model.is_int8:
         raise ConfigError(
             "This model holds int8 weights for onnxruntime's kernels; OpenVINO quantizes an fp32 model itself.",
@@ -62,6 +64,12 @@ def refuse(model: Model) -> None:
     if isinstance(model.network.base_model, BiLSTMModel):
         raise ConfigError(
             "An LSTM that reads each text to its own end is not converted to an IR.",
+            hint="Export it with format: onnx.",
+        )
+    if is_known(model.network.config.model_type) and isinstance(model.family, LocalFamily):
+        raise ConfigError(
+            f"Layers of {model.family.name} attend within windows, and OpenVINO gives no numbers where one holds only "
+            "padding.",
             hint="Export it with format: onnx.",
         )
 
@@ -133,7 +141,7 @@ def _traceable(model: Model, settings: ExportConfig) -> _Traceable:
     outputs = output_names(copy, _tensors(_example(inputs)))
     head = heads.head_of(copy) if known else None
     cut = settings.optimize and head is not None and head.reads_first_token
-    if cut and not isinstance(copy.family, LocalFamily):
+    if cut and not isinstance(copy.family, BiasedFamily):
         _cut_last_layer(copy)
     return _Traceable(Outputs(copy, outputs).eval(), inputs, outputs)
 
