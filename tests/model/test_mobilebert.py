@@ -27,7 +27,7 @@ from compressbert.model.mobilebert import (
 from compressbert.model.narrow_words import principal_basis
 from compressbert.model.student import Shape, build_student
 from tests.methods.toy import logits, toy_model, toy_run
-from tests.tiny import FAMILIES, padded_batch
+from tests.tiny import WITH_VECTORS, padded_batch
 
 THIN = MobileShape(layers=2, hidden=32, inner=8, heads=4, ffn=16, feed_forwards=3, embedding=8)
 HEADS = ("classification", "tokens", "answers", "masked-lm", "none")
@@ -127,7 +127,7 @@ def test_calibrated_no_norm_gives_what_the_layer_norm_gave_on_average(tmp_path: 
     assert spreads[0] == pytest.approx(spreads[1], rel=0.1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_VECTORS)
 @pytest.mark.parametrize("head", HEADS)
 def test_a_student_of_any_teacher_is_saved_loaded_and_exported(
     family: str, head: str, tmp_path: Path
