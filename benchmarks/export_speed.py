@@ -181,12 +181,26 @@ def calibrated(model: Model, texts: Sequence[str]) -> dict[str, Range]:
     return calibrate(model, int8_products(model), batches)
 
 
-def candidates(model: Path, data: Path, peers: Path, tokenizer: Tokenizer) -> dict[str, dict[str, Path]]:
-    """For int8 and fp32: our file first, then our static int8, then the peers'."""
+def tokenizer_of(model: Path) -> Tokenizer:
+    """The model's tokenizer; texts are cut to what the model reads, and not padded."""
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(512)
+    return tokenizer
+
+
+def fp32_files(model: Path, data: Path, peers: Path) -> dict[str, Path]:
+    """Our fp32 file first, then the peer's."""
+    ours = export_onnx(load(model).eval(), peers / "ours-fp32", ExportConfig(precision="fp32")).files
+    return {"ours fp32": ours["fp32"], "optimum fp32": optimum_files(model, peers)["fp32"]}
+
+
+def int8_files(model: Path, data: Path, peers: Path) -> dict[str, Path]:
+    """Our dynamic int8 file first, then our static one, then the peers'."""
     train = [row["sentence"] for row in rows(data / "sst2" / "train.jsonl.gz")]
     texts = train[:: len(train) // CALIBRATION][:CALIBRATION]
     network = load(model).eval()
-    ours = export_onnx(network, peers / "ours", ExportConfig(precision="both")).files
+    ours = export_onnx(network, peers / "ours", ExportConfig(precision="int8")).files
     static = export_onnx(
         network,
         peers / "ours-static",
@@ -194,18 +208,17 @@ def candidates(model: Path, data: Path, peers: Path, tokenizer: Tokenizer) -> di
         formats=Formats(ranges=calibrated(network, texts)),
     ).files
     optimum = optimum_files(model, peers)
-    openvino = openvino_file(optimum["fp32"], model, texts, tokenizer, peers)
     return {
-        "int8": {
-            "ours int8": ours["int8"],
-            "ours int8 static": static["int8"],
-            "optimum int8": optimum["int8"],
-            "Neural Compressor int8": neural_compressor_file(optimum["fp32"], peers),
-            "Olive int8": olive_file(optimum["fp32"], model, peers),
-            "OpenVINO int8": openvino,
-        },
-        "fp32": {"ours fp32": ours["fp32"], "optimum fp32": optimum["fp32"]},
+        "ours int8": ours["int8"],
+        "ours int8 static": static["int8"],
+        "optimum int8": optimum["int8"],
+        "Neural Compressor int8": neural_compressor_file(optimum["fp32"], peers),
+        "Olive int8": olive_file(optimum["fp32"], model, peers),
+        "OpenVINO int8": openvino_file(optimum["fp32"], model, texts, tokenizer_of(model), peers),
     }
+
+
+GROUPS = {"int8": int8_files, "fp32": fp32_files}
 
 
 def timed(
@@ -260,15 +273,13 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=[*CELLS, *TEXTS], default=[*CELLS, *TEXTS])
     arguments = parser.parse_args()
     arguments.peers.mkdir(parents=True, exist_ok=True)
-    tokenizer = Tokenizer.from_file(str(arguments.model / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(512)
+    tokenizer = tokenizer_of(arguments.model)
     lengths = {name: lengths_of(arguments.data, name, tokenizer) for name in TEXTS}
-    groups = candidates(arguments.model, arguments.data, arguments.peers, tokenizer)
-    wanted = {name: files for name, files in groups.items() if arguments.only in (None, name)}
-    found = {
-        name: timed(files, lengths, arguments.shapes, arguments.rounds) for name, files in wanted.items()
-    }
+    found = {}
+    for name, files_of in GROUPS.items():
+        if arguments.only in (None, name):
+            files = files_of(arguments.model, arguments.data, arguments.peers)
+            found[name] = timed(files, lengths, arguments.shapes, arguments.rounds)
     print(table(found))
     conditions = next(iter(found.values()))[0][1][0].conditions
     if conditions is not None:
