@@ -24,10 +24,11 @@ from compressbert.export.packing import (
     write_packing,
     write_sizes,
 )
+from compressbert.export.positions import write_positions
 from compressbert.export.prenorm import PreNormWriter
 from compressbert.export.products import Emitter
 from compressbert.export.relative import RelativeBias
-from compressbert.export.rotary import Rotary, write_positions
+from compressbert.export.rotary import Rotary
 from compressbert.export.window import Window
 from compressbert.model.biased_layers import BiasedFamily
 from compressbert.model.handle import Model

@@ -20,9 +20,8 @@ def write_companions(model: Model, folder: Path) -> None:
     """The config, without a reference to code, the tokenizer, and how a sentence encoder pools."""
     config = stored_config(model.network)
     config.pop("auto_map", None)
-    if type(model.network).__name__.endswith(
-        "Classification"
-    ):  # transformers.js fails without names of labels
+    # transformers.js fails without names of labels.
+    if type(model.network).__name__.endswith("Classification"):
         names = model.network.config.id2label
         config["id2label"] = {str(index): label for index, label in names.items()}
         config["label2id"] = {label: index for index, label in names.items()}

@@ -82,7 +82,7 @@ def write_packing(graph: GraphBuilder, sizes: Sizes) -> Packing:
         then=lambda: [
             graph.node("Identity", [sizes.batch], "packing.abreast.full"),
             graph.node("Identity", [nothing], "packing.places.full"),
-            _first_numbers(graph, sizes.batch, "packing.starts.full"),  # of rows that lie sequence first
+            first_numbers(graph, sizes.batch, "packing.starts.full"),  # of rows that lie sequence first
             *(graph.node("Identity", [nothing], f"{name}.full") for name in names[3:]),
         ],
         otherwise=lambda: [
@@ -93,7 +93,7 @@ def write_packing(graph: GraphBuilder, sizes: Sizes) -> Packing:
     return Packing(full, abreast, places, starts, key_starts, ends)
 
 
-def _first_numbers(graph: GraphBuilder, count: str, name: str) -> str:
+def first_numbers(graph: GraphBuilder, count: str, name: str) -> str:
     """0, 1, … below ``count``, an int64 vector of one element."""
     zero, one = (graph.constant(np.array(number, np.int64), f"index.{number}") for number in (0, 1))
     end = graph.node("Squeeze", [count], f"{name}.end")

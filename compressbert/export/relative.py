@@ -9,7 +9,8 @@ from onnx import TensorProto
 from torch import Tensor
 
 from compressbert.export.graph import GraphBuilder, to_array
-from compressbert.export.packing import Packing, Sizes
+from compressbert.export.packing import Packing, Sizes, first_numbers
+from compressbert.export.positions import positions_between
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,7 @@ class RelativeBias:
         table, middle = graph.constant(to_array(biases), "bias.table"), biases.shape[1] // 2
 
         def whole() -> str:
-            zero = graph.constant(np.array(0, np.int64), "index.0")
-            one = graph.constant(np.array(1, np.int64), "index.1")
-            length = graph.node("Squeeze", [sizes.sequence], "bias.length")
-            counted = graph.node("Range", [zero, length, one], "bias.counted")
+            counted = first_numbers(graph, sizes.sequence, "bias.counted")
             return _between(graph, (table, middle), counted, counted, "bias.whole")
 
         def nothing() -> str:
@@ -70,12 +68,8 @@ class RelativeBias:
 
     def between(self, asking: list[str], asked: list[str], name: str) -> str:
         """What rows of a text add for others, each given as start and end: (heads, asking, asked)."""
-        graph = self.graph
-        found = []
-        for part, bounds in (("asking", asking), ("asked", asked)):
-            rows = graph.node("Slice", [self.positions, *bounds], f"{name}.{part}_positions")
-            found.append(graph.node("Reshape", [rows, graph.integers(-1)], f"{name}.{part}_places"))
-        return _between(graph, (self.table, self.middle), found[0], found[1], f"{name}.bias")
+        places = positions_between(self.graph, self.positions, asking, asked, name)
+        return _between(self.graph, (self.table, self.middle), *places, f"{name}.bias")
 
 
 def _between(graph: GraphBuilder, table: tuple[str, int], asking: str, asked: str, name: str) -> str:

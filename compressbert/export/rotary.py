@@ -11,37 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto
 from torch import Tensor
 
 from compressbert.export.graph import MICROSOFT, GraphBuilder, to_array
-from compressbert.export.packing import Packing, Sizes
-
-
-def write_positions(graph: GraphBuilder, sizes: Sizes, packing: Packing | None) -> str:
-    """The position of every row in its text, (rows, 1) int64."""
-
-    def full() -> str:
-        zero = graph.constant(np.array(0, np.int64), "index.0")
-        one = graph.constant(np.array(1, np.int64), "index.1")
-        last = graph.node("Squeeze", [sizes.sequence], "positions.count")
-        counted = graph.node("Range", [zero, last, one], "positions.counted")
-        column = graph.node("Unsqueeze", [counted, graph.integers(1)], "positions.column")
-        shape = graph.node("Concat", [sizes.sequence, sizes.batch], "positions.shape", axis=0)
-        grid = graph.node("Expand", [column, shape], "positions.grid")  # (sequence, batch)
-        return graph.node("Reshape", [grid, graph.integers(-1, 1)], "positions.full")
-
-    if packing is None:
-        return full()
-
-    def padded() -> str:
-        found = graph.node("Mod", [packing.places, sizes.sequence], "positions.of_places")
-        return graph.node("Unsqueeze", [found, graph.integers(1)], "positions.padded")
-
-    (value,) = graph.branch(
-        packing.full, {"positions": TensorProto.INT64}, then=lambda: [full()], otherwise=lambda: [padded()]
-    )
-    return value
 
 
 @dataclass(frozen=True)
@@ -50,7 +22,7 @@ class Rotary:
 
     Attributes:
         graph: Where to write.
-        positions: From `write_positions`.
+        positions: From `positions.write_positions`.
         cos, sin: (positions, head size / 2) fp32.
     """
 
@@ -69,9 +41,8 @@ class Rotary:
     def __call__(self, rows: str, heads: int, name: str) -> str:
         """(rows, heads · head size) to the same; feature i of a head is turned together with i + half its size."""
         graph = self.graph
-        apart = graph.node(
-            "Unsqueeze", [rows, graph.integers(1)], f"{name}.apart"
-        )  # each row a text of one token
+        # Each row is a text of one token.
+        apart = graph.node("Unsqueeze", [rows, graph.integers(1)], f"{name}.apart")
         turned = graph.node(
             "RotaryEmbedding", [apart, self.positions, self.cos, self.sin], f"{name}.turned",
             domain=MICROSOFT, interleaved=0, num_heads=heads,

@@ -11,7 +11,8 @@ import numpy as np
 from onnx import TensorProto
 
 from compressbert.export.graph import GraphBuilder
-from compressbert.export.packing import Sizes
+from compressbert.export.packing import Sizes, first_numbers
+from compressbert.export.positions import positions_between
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,7 @@ class Window:
         short = graph.node("LessOrEqual", [length, most], "window.short")
 
         def whole() -> str:
-            zero = graph.constant(np.array(0, np.int64), "index.0")
-            one = graph.constant(np.array(1, np.int64), "index.1")
-            counted = graph.node("Range", [zero, length, one], "window.counted")
+            counted = first_numbers(graph, sizes.sequence, "window.counted")
             return _beyond(graph, counted, counted, reach, "window.far")
 
         def nothing() -> str:
@@ -62,12 +61,8 @@ class Window:
 
     def between(self, asking: list[str], asked: list[str], name: str) -> str:
         """What rows of a text may read of others, each given as start and end: (asking, asked) fp32."""
-        graph = self.graph
-        found = []
-        for part, bounds in (("asking", asking), ("asked", asked)):
-            rows = graph.node("Slice", [self.positions, *bounds], f"{name}.{part}_positions")
-            found.append(graph.node("Reshape", [rows, graph.integers(-1)], f"{name}.{part}_places"))
-        return _beyond(graph, found[0], found[1], self.reach, f"{name}.window")
+        places = positions_between(self.graph, self.positions, asking, asked, name)
+        return _beyond(self.graph, *places, self.reach, f"{name}.window")
 
 
 def _beyond(graph: GraphBuilder, asking: str, asked: str, reach: int, name: str) -> str:
