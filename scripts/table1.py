@@ -118,7 +118,12 @@ def make(entry: Entry, command: Command) -> None:
         CompressbertError: It failed; the record says so too.
     """
     key = entry.key()
-    job(entry.folder, ["run"], entry.pipeline, key=key, command=command)
+    document = entry.pipeline
+    if entry.control_follows:
+        job(entry.folder, ["run", "--only", STUDENT], document, key=key, command=command)
+        (student,) = entry.run.glob(f"*-{STUDENT}")
+        document = entry.pipeline_of(steps_of(read_result(student)))
+    job(entry.folder, ["run"], document, key=key, command=command)
     record = read_record(entry.folder / RECORD)
     try:
         gain = against_control(entry)

@@ -3,13 +3,16 @@
 Everything is read from YAML: `configs/table1/tasks/TASK.yaml` is a config of `compressbert finetune`, which names a
 task's data and says how its teacher is tuned; `configs/table1/METHOD.yaml` is one of `compressbert run`, whose step
 `student` uses the method and whose step `control` trains the same student without it. `METHOD.TASK.yaml`, where there
-is one, is taken for that task. The kind of data in a method's file says which tasks it runs on.
+is one, is taken for that task. The kind of data in a method's file says which tasks it runs on. Methods' files are
+written for the 20,000 rows of SST-2; smaller tasks of the same kind see their rows more often (`LONGER`).
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import gzip
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,11 +28,18 @@ from compressbert.pipeline.keys import data_fingerprint, model_fingerprint
 from compressbert.results.hashing import sha256_json
 
 STUDENT, CONTROL, TEACHER = "student", "control", "teacher"
+LONGER = {
+    "mrpc": 2.0,
+    "cola": 2.0,
+}  # how often a task's rows are seen, as a multiple of what methods' files say
 TASKS = ("sst2", "mrpc", "cola", "conll2003", "squad")  # the order of the page; others follow by name
+WRITTEN_FOR_ROWS = (
+    20_000  # the training rows of SST-2 that the step counts of configs/table1/METHOD.yaml are of
+)
 DEFAULT_KIND = DataConfig.model_fields["task"].default
 
-# Of one core of a server's CPU, for the 6-layer teacher of width 384: only good for the plan's estimate.
-SECONDS_PER_TRAINED_MEGABYTE = 90.0
+# Of one core of a server's CPU, for 3 layers of width 384: only good for the plan's estimate.
+SECONDS_PER_TRAINED_MEGABYTE = 30.0
 SECONDS_OF_MEASURING = 120.0
 
 
@@ -105,6 +115,9 @@ class Entry:
     def pipeline(self) -> dict[str, Any]:
         """The pipeline with the task's data and teacher in it: what `compressbert run` is given."""
         document = load_document(self.file, self.overrides).data
+        if self.task.name in LONGER and self.file.stem == self.method.name:
+            rows = len(_sizes(self.task.data))
+            document = lengthened(document, LONGER[self.task.name], rows=rows)
         steps = [_resolved_step(step, self.data_folder) for step in document.get("steps", [])]
         return merged(
             document,
@@ -117,6 +130,21 @@ class Entry:
                 "output": str(self.run),
             },
         )
+
+    @property
+    def control_follows(self) -> bool:
+        """Whether the control's length is written in steps, which are then those that the student took."""
+        control = _named_steps(self.pipeline).get(CONTROL)
+        return control is not None and "max_steps" in {
+            **self.pipeline.get("train", {}),
+            **control.get("train", {}),
+        }
+
+    def pipeline_of(self, steps: int) -> dict[str, Any]:
+        """The pipeline with a control of ``steps`` steps."""
+        document = copy.deepcopy(self.pipeline)
+        _named_steps(document)[CONTROL].setdefault("train", {})["max_steps"] = steps
+        return document
 
     def key(self) -> str:
         """What the row rests on: settings, teacher, content of the data, code of the method (not its comments)."""
@@ -132,7 +160,8 @@ class Entry:
 
     def estimate(self) -> float:
         """A rough guess of the seconds it takes on one core, from the size of the data and the control's epochs."""
-        trained = _epochs(self.pipeline, self.method) * _megabytes(self.task.data)
+        sizes = _sizes(self.task.data)
+        trained = _epochs(self.pipeline, self.method, len(sizes)) * sum(sizes) / 1e6
         return 3 * trained * SECONDS_PER_TRAINED_MEGABYTE + SECONDS_OF_MEASURING
 
     def _data_of_steps(self) -> Iterator[dict[str, Any]]:
@@ -218,6 +247,32 @@ def chosen(entries: Sequence[Entry], *, only: Sequence[str], task: Sequence[str]
     ]
 
 
+def lengthened(settings: Any, longer: float, *, rows: int) -> Any:
+    """``settings`` with every number of epochs and of steps set to a task of ``rows`` training rows.
+
+    Epochs count rows, so they grow by ``longer`` alone; steps grow by the ratio of rows too. So a student whose
+    length is written in epochs and its control whose length is written in steps stay as long as each other.
+
+    Args:
+        settings: A pipeline's settings, or a part of them.
+        longer: How often each row is seen, as a multiple of what ``settings`` say.
+        rows: Training rows of the task.
+    """
+    if isinstance(settings, list):
+        return [lengthened(item, longer, rows=rows) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    result = {}
+    for name, value in settings.items():
+        if name == "max_steps":
+            result[name] = max(1, round(value * longer * rows / WRITTEN_FOR_ROWS))
+        elif name == "epochs" or name.endswith("_epochs"):
+            result[name] = value * longer
+        else:
+            result[name] = lengthened(value, longer, rows=rows)
+    return result
+
+
 def _resolved_step(step: dict[str, Any], folder: Path) -> dict[str, Any]:
     ((kind, settings),) = step.items()
     if not (settings or {}).get("data"):
@@ -273,15 +328,21 @@ def _is_survey(node: ast.stmt) -> bool:
     )
 
 
-def _epochs(pipeline: dict[str, Any], method: MethodInfo) -> float:
-    """Passes over the data of the control, which has as many as the student."""
-    named = {
+def _epochs(pipeline: dict[str, Any], method: MethodInfo, rows: int) -> float:
+    """Passes over the data of the control, which is as long as the student."""
+    common = {**method.train_defaults, **pipeline.get("train", {})}
+    step = _named_steps(pipeline).get(CONTROL) or {}
+    inherited = {} if "epochs" in pipeline.get("train", {}) else _defaults(step)
+    train = {"epochs": 3.0, "batch_size": 32, **common, **inherited, **step.get("train", {})}
+    most = train["max_steps"] * train["batch_size"] / max(rows, 1) if "max_steps" in train else math.inf
+    return float(min(train["epochs"], most))
+
+
+def _named_steps(pipeline: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of each step, by its name."""
+    return {
         (own or {}).get("name", kind): (own or {}) for step in pipeline["steps"] for kind, own in step.items()
     }
-    common = {**method.train_defaults, **pipeline.get("train", {})}
-    step = named.get(CONTROL) or {}
-    inherited = {} if "epochs" in pipeline.get("train", {}) else _defaults(step)
-    return float({**common, **inherited, **step.get("train", {})}.get("epochs", 3.0))
 
 
 def _defaults(step: dict[str, Any]) -> dict[str, Any]:
@@ -289,11 +350,11 @@ def _defaults(step: dict[str, Any]) -> dict[str, Any]:
     return find_method(name).train_defaults if name else {}
 
 
-def _megabytes(data: dict[str, Any]) -> float:
-    """Uncompressed size of the training rows that are used, in 10^6 bytes."""
+def _sizes(data: dict[str, Any]) -> list[int]:
+    """Uncompressed bytes of each training row that is used; none where the data is not a file here."""
     file = Path(str(data.get("train")))
     if not file.is_file():
-        return 0.0
+        return []
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
         sizes = [len(line) for line in lines]
-    return sum(sizes[: data.get("max_train_rows") or len(sizes)]) / 1e6
+    return sizes[: data.get("max_train_rows") or len(sizes)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,9 +15,10 @@ from compressbert.cli.app import app
 from compressbert.errors import ConfigError, WorkError
 from compressbert.results.record import StepResult
 from compressbert.results.report import Report
+from compressbert.results.store import read_result
 from scripts import table1
 from scripts.table1_page import END, gain_text, page_with, steps_of
-from scripts.table1_plan import DEFAULT_KIND, Places, entries_of, tasks_of
+from scripts.table1_plan import DEFAULT_KIND, Places, entries_of, lengthened, tasks_of
 from tests.tiny import save_tiny, toy_rows, write_rows
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "table1"
@@ -231,3 +233,39 @@ def test_shipped_configs_train_a_student_and_its_control(file: Path) -> None:
     }
     assert document["data"].get("task", DEFAULT_KIND) in kinds
     assert document["report"]["title"]
+
+
+def test_a_longer_task_scales_epochs_by_its_length_and_steps_by_its_rows_too() -> None:
+    settings = {
+        "train": {"epochs": 30, "max_steps": 3300, "batch_size": 32},
+        "steps": [{"distill": {"method": {"layer_epochs": 0.3, "layers": [0, 2]}, "train": {"epochs": 1.1}}}],
+    }
+
+    assert lengthened(settings, 2, rows=5000) == {
+        "train": {"epochs": 60, "max_steps": 1650, "batch_size": 32},
+        "steps": [{"distill": {"method": {"layer_epochs": 0.6, "layers": [0, 2]}, "train": {"epochs": 2.2}}}],
+    }
+
+
+def test_small_tasks_see_their_rows_more_often(places: Places) -> None:
+    (places.configs / "tasks" / "toy.yaml").rename(places.configs / "tasks" / "mrpc.yaml")
+
+    (entry, _) = entries_of(places, tasks_of(places, rows=None, model=None), "distill")[0]
+
+    assert entry.pipeline["train"]["epochs"] == 2
+
+
+def test_a_control_whose_length_is_in_steps_takes_as_many_as_its_student(
+    places: Places, tmp_path: Path
+) -> None:
+    command = Commands()
+    document: dict[str, Any] = pipeline({"name": "pkd", "layers": 1})
+    document["steps"][0]["distill"]["train"] = {"epochs": 2}
+    document["steps"][1]["distill"]["train"] = {"epochs": 99, "max_steps": 1}
+    write(places.configs / "pkd.yaml", document)
+
+    assert table1.fill(places, tmp_path / "table1.md", only=("pkd",), command=command) == 0
+
+    assert command.done == ["finetune teacher", "run pkd", "run pkd"]
+    run = places.runs / "toy" / "pkd" / "run"
+    assert [steps_of(read_result(run / name)) for name in ("01-student", "02-control")] == [10, 10]
