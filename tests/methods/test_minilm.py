@@ -121,6 +121,10 @@ def test_soft_targets_and_labels_follow_on_data_of_a_task_only(tmp_path: Path) -
     compress(teacher, Config(layers=1, task_epochs=1), run)
     assert {"queries", "keys", "values"} <= run.log[0].keys()
     assert {"soft", "task"} <= run.log[-1].keys()
+    run = toy_run(tmp_path, teacher, work="soft")
+    compress(teacher, Config(layers=1, task_epochs=1, alpha_hard=0), run)
+    assert "soft" in run.log[-1]
+    assert "task" not in run.log[-1]
     raw = toy_model(tmp_path, head="masked-lm")
     run = toy_run(tmp_path, raw, task="masked-lm", work="raw")
     compress(raw, Config(layers=1), run)

@@ -22,7 +22,7 @@ WITHOUT_LABELS: dict[str, dict[str, Any]] = {
     "bilstm_soft": {},
     "distilbert": {"alpha_hard": 0},
     "internal_representations": {"alpha_hard": 0},
-    "minilm": {"task_epochs": 0},
+    "minilm": {"alpha_hard": 0},
     "mobilebert": {"alpha": 1},
     "pkd": {"alpha": 1},
     "pretrained_distillation": {"finetune_epochs": 0},

@@ -81,9 +81,13 @@ class Config(StudentConfig):
         5e-5, description="Learning rate of those epochs."
     )
 
+    alpha_hard: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Weight of the labels in those epochs."
+    )
+
     def reads_labels(self) -> bool:
         """Where they have weight."""
-        return self.task_epochs > 0
+        return self.task_epochs > 0 and self.alpha_hard > 0
 
 
 def relation_loss(
@@ -204,5 +208,5 @@ def compress(model: Model, config: Config, run: Run) -> Model:
     if run.required_task.kind != "masked-lm":
         rate = {"learning_rate": config.task_learning_rate}
         run = replace(run, settings=run.settings.model_copy(update=rate))
-        retune(student, teacher, run, epochs=config.task_epochs, config=config)
+        retune(student, teacher, run, epochs=config.task_epochs, config=config, hard_weight=config.alpha_hard)
     return student
