@@ -14,7 +14,8 @@ from compressbert.model.local_layers import LocalFamily
 
 Inputs = dict[str, NDArray[np.int64]]
 
-_LENGTHS: tuple[tuple[int, ...], ...] = ((11, 7), (16, 9, 4), (24, 20, 16, 12, 9, 6, 4, 3), (10, 10))
+_LENGTHS: tuple[tuple[int, ...], ...] = ((16, 9, 4), (24, 20, 16, 12, 9, 6, 4, 3), (10, 10))
+MANY = max(map(len, _LENGTHS))  # texts of the largest batch
 _LONGEST = 512  # of those that are known: longer ones would take minutes
 _LONGEST_UNKNOWN = 128  # where a model's positions are not known: most have more
 
@@ -67,7 +68,7 @@ def limits_from_config(config: Mapping[str, Any]) -> Limits:
 def probe_batches(limits: Limits, names: Sequence[str], *, seed: int = 0) -> list[Inputs]:
     """Batches of random token ids.
 
-    Three batches of uneven texts, a text of one padded on the left; two texts of equal length, as full batches
+    Two batches of uneven texts, a text of one padded on the left; two texts of equal length, as full batches
     may run other nodes; and one text that fills the model's positions, or 512 of them. Most texts of most batches
     are padded: a mask missed anywhere moves most rows.
 
@@ -83,7 +84,7 @@ def probe_batches(limits: Limits, names: Sequence[str], *, seed: int = 0) -> lis
         ids = np.full((len(cut), max(cut)), limits.pad_id, np.int64)
         mask = np.zeros_like(ids)
         for row, length in enumerate(cut):
-            left = index == 1 and row == 1 and limits.left
+            left = index == 0 and row == 1 and limits.left
             where = slice(ids.shape[1] - length, None) if left else slice(0, length)
             drawn = generator.integers(0, limits.vocabulary - 1, length)
             ids[row, where] = drawn + (drawn >= limits.pad_id)  # any token but padding

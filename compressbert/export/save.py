@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import onnx
@@ -16,8 +17,7 @@ def save(model: onnx.ModelProto, file: Path) -> None:
     onnxruntime finds the sidecar through the file, wherever both are moved to; transformers.js and optimum
     look for this name. ``model`` is used up then: its tensors are empty afterwards.
     """
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if size <= MAX_BYTES:
+    if sum(map(_bytes, model.graph.initializer)) <= MAX_BYTES:
         onnx.save_model(model, str(file))
         return
     onnx.save_model(
@@ -28,3 +28,9 @@ def save(model: onnx.ModelProto, file: Path) -> None:
         location=f"{file.name}_data",
         size_threshold=_INLINE_BYTES,
     )
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes that a tensor takes, or a few more: not by its raw data, which reading copies."""
+    width = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return math.prod(int(size) for size in tensor.dims) * width

@@ -39,12 +39,13 @@ def facts(model: Model, folder: Path | None = None) -> ModelFacts:
     layers = _layers(model)
     inside = _encoder_starts(model)
     encoder = [tensor for name, tensor in parameters.items() if name.startswith(inside)]
+    nonzero = {name: int(tensor.count_nonzero()) for name, tensor in parameters.items()}
     return ModelFacts(
         parameters=_elements(parameters.values()),
-        nonzero_parameters=_nonzero(parameters.values()),
+        nonzero_parameters=sum(nonzero.values()),
         distinct_tensors=len(tensors),
         encoder_parameters=_elements(encoder),
-        encoder_nonzero_parameters=_nonzero(encoder),
+        encoder_nonzero_parameters=sum(count for name, count in nonzero.items() if name.startswith(inside)),
         bytes_on_disk=stored_bytes(folder) if folder is not None else sum(map(_bytes, tensors.values())),
         bytes_by_component=_by_component(model, tensors),
         layers=len(layers),
@@ -148,10 +149,6 @@ _LAYER_PARTS = {
 
 def _elements(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
-
-
-def _nonzero(tensors: Iterable[Tensor]) -> int:
-    return sum(int(tensor.count_nonzero()) for tensor in tensors)
 
 
 def _bytes(tensor: Tensor) -> int:
