@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compressbert.export.calibration import Range, fix_ranges
+from compressbert.export.outliers import divide
 from compressbert.model.edits import default_int8_modules
 from compressbert.model.handle import Model
 from compressbert.model.surgery import replace, to_int8
@@ -25,6 +26,7 @@ def rank(
     *,
     portable: bool = True,
     ranges: Mapping[str, Range] | None = None,
+    divisors: Mapping[str, Tensor] | None = None,
 ) -> list[ModuleSensitivity]:
     """Quantize one module at a time and measure what that does to the output; the worst comes first.
 
@@ -33,6 +35,7 @@ def rank(
         batches: Inputs (B, S), padded with a mask.
         portable: As in `edits.quantize_int8`.
         ranges: Calibrated ranges of activations; None takes those of each batch.
+        divisors: What features are divided by before a module quantizes them.
     """
     trial = model.copy().eval()
     names = default_int8_modules(trial)
@@ -43,6 +46,7 @@ def rank(
             dense = trial.network.get_submodule(name)
             replace(trial.network, name, to_int8(dense, name, empty=False, portable=portable))
             fix_ranges(trial, {name: ranges[name]} if ranges and name in ranges else {})
+            divide(trial, {name: divisors[name]} if divisors and name in divisors else {}, portable=portable)
             shift = divergence(reference, outputs(trial, batches))
             replace(trial.network, name, dense)
             found.append(ModuleSensitivity(module=name, divergence=shift, bytes_saved=_saved(dense)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from compressbert.config.schema import ExportConfig
 from compressbert.errors import ConfigError
@@ -60,12 +60,20 @@ def variant(
         _convert(made, names, precision, settings)
     if precision != "int8":
         return made, None
-    if settings.outliers and settings.activations == "dynamic" and not model.is_own:
-        divide(made, outlier_divisors(model, int8_products(made)), portable=settings.portable)
+    divide(made, divisors_for(model, settings, int8_products(made)), portable=settings.portable)
     rescaled = make_portable(made) if settings.portable and model.is_int8 else 0  # else they are made so
     if settings.activations == "static":
         fix_ranges(made, formats.ranges)
     return made, portability(made, rescaled_rows=rescaled)
+
+
+def divisors_for(
+    model: Model, settings: ExportConfig, products: Sequence[str] | None = None
+) -> dict[str, Tensor]:
+    """What features are divided by before these modules (default: all int8 products) quantize them, if at all."""
+    if not settings.outliers or settings.activations != "dynamic" or model.is_own:
+        return {}
+    return outlier_divisors(model, int8_products(model) if products is None else products)
 
 
 def _convert(made: Model, names: list[str], precision: Precision, settings: ExportConfig) -> None:

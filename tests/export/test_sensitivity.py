@@ -91,8 +91,10 @@ def test_an_export_falls_back_until_the_limit_holds_and_says_what_it_cost(tmp_pa
         export=ExportConfig(precision="int8", max_quality_drop=0.05, sensitivity=True),
         output=str(tmp_path / "out"),
     )
-    found = export(config, data=data).sensitivity
+    result = export(config, data=data)
+    found = result.sensitivity
     assert found is not None
+    assert found.quality_kept == result.quality["accuracy"].value  # the file is what was judged
     assert found.quality_fp32 is not None
     assert found.quality_fp32 == pytest.approx(1, abs=0.02)  # the median itself may fall on either side
     assert found.quality_int8 is not None

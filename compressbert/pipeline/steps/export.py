@@ -23,7 +23,7 @@ from compressbert.model.heads import pooling_for
 from compressbert.nn.saturation import without_vnni
 from compressbert.pipeline.keys import model_fingerprint, step_key
 from compressbert.pipeline.steps.calibration import calibration_batches
-from compressbert.pipeline.steps.formats import choose_formats
+from compressbert.pipeline.steps.formats import calibrated, fall_back
 from compressbert.pipeline.steps.inputs import Inputs, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, commit, output_folder
 from compressbert.pipeline.steps.tune import choose_form
@@ -68,11 +68,12 @@ def export(
         )
         if inputs is not None and inputs.task.kind == "sentence-embedding":
             model.pooling = pooling_for(model.pooling, inputs.task.spec(), Path(config.model.path))
-        formats, sensitivity = choose_formats(model, config.export, data, inputs)
+        formats = calibrated(model, config.export, data)
         lengths = None
         if config.export.tune and inputs is not None and "validation" in inputs.splits:
             lengths = inputs.required("validation", model.tokenizer).lengths.tolist()
         form, tuning = choose_form(model, config.export, formats, lengths)
+        formats, sensitivity = fall_back(model, config.export, data, inputs, formats=formats, form=form)
         exported = _write(model, step, config.export, data, formats, form=form)
         outcome = Outcome("export", config, config.model, parent, inputs, started, notes=exported.notes)
         outcome.sensitivity, outcome.tuning = sensitivity, tuning
