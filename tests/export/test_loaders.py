@@ -61,6 +61,10 @@ MODELS = KINDS | {
     "distilbert masked-lm": lambda: tiny_model("distilbert", head="masked-lm"),
     "electra": lambda: tiny_model("electra"),
     "albert": lambda: tiny_model("albert"),
+    "mpnet": lambda: tiny_model("mpnet"),
+    "mpnet mean": lambda: sentence_encoder("mpnet"),
+    "modernbert": lambda: tiny_model("modernbert"),
+    "modernbert tokens": lambda: tiny_model("modernbert", head="tokens"),
     "electra tokens": lambda: tiny_model("electra", head="tokens"),
 }
 
