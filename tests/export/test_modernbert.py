@@ -14,7 +14,8 @@ from compressbert.config.schema import ExportConfig
 from compressbert.export.blocks import FirstTokenLayer, first_token_layer
 from compressbert.export.form import candidates
 from compressbert.export.variants import Precision
-from compressbert.export.write import export_onnx
+from compressbert.export.write import export_onnx, is_direct
+from compressbert.model.handle import Model
 from compressbert.model.pooling import Pooling
 from tests.export.stand import all_nodes, run_file, run_network, tiny_model, uneven_model
 from tests.tiny import padded_batch
@@ -118,9 +119,18 @@ def test_nothing_is_turned_or_windowed_that_need_not_be(tmp_path: Path) -> None:
     )  # a layer's two branches, twice for a window
 
 
-def test_scaled_positions_are_left_to_the_exporter_of_pytorch(tmp_path: Path) -> None:
+def scaled_model() -> Model:
     scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
-    model = tiny_model("modernbert", rope_parameters={"full_attention": scaled, "sliding_attention": scaled})
-    facts = export_onnx(model, tmp_path / "out", ExportConfig())
+    return tiny_model("modernbert", rope_parameters={"full_attention": scaled, "sliding_attention": scaled})
+
+
+def test_scaled_positions_are_not_written_directly() -> None:
+    assert is_direct(tiny_model("modernbert"))
+    assert not is_direct(scaled_model())
+
+
+@pytest.mark.slow
+def test_scaled_positions_are_left_to_the_exporter_of_pytorch(tmp_path: Path) -> None:
+    facts = export_onnx(scaled_model(), tmp_path / "out", ExportConfig())
     assert facts.route == "trace"
     assert "positions are scaled" in facts.notes[0]
