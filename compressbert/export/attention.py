@@ -2,7 +2,8 @@
 
 Where the whole batch is computed at once, rows are sequence first and heads are views of them: `FusedMatMul`
 reads (sequence, batch, heads, head size) with strides, so queries, keys and values are never transposed. Where
-tokens are packed, one text after the other is computed in the same way, as a batch of one.
+tokens are packed, one text after the other is computed in the same way, as a batch of one. Where texts are long, a
+few heads at a time are computed from scores to context, so that their scores stay in the cache.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Protocol
 
 from onnx import TensorProto
 
-from compressbert.export.graph import MICROSOFT, GraphBuilder
+from compressbert.export.graph import MICROSOFT, OWN, GraphBuilder
 from compressbert.export.packing import Packing
 
 
@@ -34,6 +35,7 @@ class Added(Protocol):
 
 
 Rows = tuple[str, str, str]  # of queries, keys and values
+_ABREAST = 2  # heads whose scores are computed at a time where texts are long: 2 MB of them at 512 tokens
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,66 @@ class AttentionWriter:
         if self.packing is None:
             context = self._over_batch(views, heads, name, self.mask, first=first, added=added)
         else:
-            context = self.packing.choose(
-                graph,
-                f"{name}.context_by_head",
-                full=lambda: self._over_batch(views, heads, f"{name}.full", "", first=first, added=added),
-                padded=lambda: self._within(
-                    added,
-                    f"{name}.padded",
-                    lambda stem, seen: self._by_text(views, stem, first=first, added=seen),
-                ),
-            )
+            context = self._over_rows(self.packing, views, heads, name, first=first, added=added)
         # Outside of branches, where this copies nothing.
         return graph.node("Reshape", [context, graph.integers(-1, heads * self.head_size)], f"{name}.rows")
+
+    def _over_rows(
+        self, packing: Packing, views: Rows, heads: int, name: str, *, first: bool, added: Added | None
+    ) -> str:
+        """Attention over packed rows: the whole batch at once, by heads or by texts, as the batch at hand is."""
+        graph, given = self.graph, f"{name}.context_by_head"
+
+        def full() -> str:
+            return self._over_batch(views, heads, f"{name}.full", "", first=first, added=added)
+
+        def padded() -> str:
+            return self._within(
+                added,
+                f"{name}.padded",
+                lambda stem, seen: self._by_text(views, stem, first=first, added=seen),
+            )
+
+        if first or added is not None or self.kernel or heads <= _ABREAST:
+            return packing.choose(graph, given, full=full, padded=padded)
+        (context,) = graph.branch(
+            packing.short,
+            {given: TensorProto.FLOAT},
+            then=lambda: [full()],
+            otherwise=lambda: [
+                packing.choose(
+                    graph,
+                    f"{name}.context",
+                    full=lambda: self._by_heads(views, heads, f"{name}.long.context"),
+                    padded=padded,
+                )
+            ],
+        )
+        return context
+
+    def _by_heads(self, views: Rows, heads: int, name: str) -> str:
+        """Attention over (tokens, batch, heads, head size), a few heads after the others; the same numbers."""
+        graph = self.graph
+        parts = [min(_ABREAST, heads - start) for start in range(0, heads, _ABREAST)]
+        given = ("queries", "keys", "values", "heads")
+
+        def write() -> None:
+            split = [
+                graph.nodes(
+                    "Split", [value, "heads"], [f"{value}.{part}" for part in range(len(parts))], axis=2
+                )
+                for value in given[:3]
+            ]
+            contexts = []
+            for part, (query, key, value) in enumerate(zip(*split, strict=True)):
+                scores = self._scores(query, key, f"scores.{part}")
+                weights = graph.node("Softmax", [scores], f"weights.{part}", axis=-1)
+                contexts.append(self._mixed(weights, value, f"context.{part}"))
+            joined = graph.node("Concat", contexts, "context", axis=1)
+            graph.node("Transpose", [joined], "context_tokens", perm=[2, 0, 1, 3])
+
+        called = graph.function(f"AttentionIn{len(parts)}Parts", given, "context_tokens", write)
+        return graph.node(called, [*views, graph.integers(*parts)], name, domain=OWN)
 
     def _views(self, rows: Rows, heads: int, name: str, *, first: bool) -> Rows:
         """Rows as (tokens, texts abreast, heads, head size): outside of branches, where this copies nothing."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from compressbert import __version__
 
 MICROSOFT = "com.microsoft"
+OWN = "compressbert"  # of functions, which a file defines itself from operators of the others
 
 # The file format that came with each operator set, and the first onnxruntime that opens both.
 _IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
@@ -39,6 +40,7 @@ class GraphBuilder:
         self._quantized: dict[tuple[str, object], tuple[str, str, str]] = {}
         self._values: set[str] = set()
         self._instead: Mapping[str, str] = {}
+        self._functions: dict[str, onnx.FunctionProto] = {}
 
     def node(self, op: str, inputs: Sequence[str], name: str, *, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output; returns the output's name, which is ``name``."""
@@ -73,8 +75,7 @@ class GraphBuilder:
             then: Writes the nodes of the first way and returns its values, in the order of ``kinds``.
             otherwise: The same for the second way. What one way writes is not seen outside of it.
         """
-        ways = [self._subgraph(f"{next(iter(kinds))}.{way}", kinds, write)
-                for way, write in (("then", then), ("else", otherwise))]  # fmt: skip
+        ways = [self._subgraph(way, kinds, write) for way, write in (("then", then), ("else", otherwise))]
         return self.nodes("If", [condition], list(kinds), then_branch=ways[0], else_branch=ways[1])
 
     def for_each(self, count: str, name: str, write: Callable[[str], Sequence[str]]) -> list[str]:
@@ -93,7 +94,7 @@ class GraphBuilder:
         self._nodes = body.node
         try:
             values = list(write(number))
-            parts = self._set_aside(body, {value: f"{name}.{value}" for value in values})
+            parts = self._set_aside(body, {value: f"{name}.{value.split('.')[-1]}" for value in values})
             before, after = ([f"{part}.{when}" for part in parts] for when in ("before", "after"))
             for held, part, more in zip(before, parts, after, strict=True):
                 self.node("SequenceInsert", [held, part], more)
@@ -123,6 +124,36 @@ class GraphBuilder:
             self.node("ConcatFromSequence", [all_parts], value, axis=0)
             for all_parts, value in zip(found, values, strict=True)
         ]
+
+    def function(
+        self, name: str, inputs: Sequence[str], name_of_output: str, write: Callable[[], object]
+    ) -> str:
+        """Define a function of the file, once: nodes that are stored in one place and called in many.
+
+        onnxruntime puts its nodes in the place of every call when it opens the file.
+
+        Args:
+            name: Of the function.
+            inputs: Names of what it is given, in its nodes.
+            name_of_output: The value it gives.
+            write: Writes its nodes, which see nothing but ``inputs``. Its values may be called as those outside.
+
+        Returns:
+            The operator to write a node of, with ``domain=OWN``.
+        """
+        if name in self._functions:
+            return name
+        made = self._model.functions.add(name=name, domain=OWN)
+        made.input.extend(inputs)
+        made.output.append(name_of_output)
+        self._functions[name] = made
+        outside = self._nodes, self._values, self._instead
+        self._nodes, self._values, self._instead = made.node, set(inputs), {}
+        try:
+            write()
+        finally:
+            self._nodes, self._values, self._instead = outside
+        return name
 
     def _set_aside(self, body: onnx.GraphProto, names: Mapping[str, str]) -> list[str]:
         """Give values of a body other names, so that theirs are free outside of it; returns the new ones."""
@@ -229,7 +260,10 @@ class GraphBuilder:
         )
         self._model.ir_version = _IR_VERSION[opset]
         self._model.producer_name, self._model.producer_version = "compressbert", __version__
-        self._model.opset_import.extend([helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)])
+        read = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
+        for function in self._functions.values():
+            function.opset_import.extend(read)
+        self._model.opset_import.extend([*read, *([helper.make_opsetid(OWN, 1)] if self._functions else [])])
         helper.set_model_props(self._model, dict(sorted(metadata.items())))
         return self._model
 

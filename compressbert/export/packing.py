@@ -20,6 +20,8 @@ from onnx import TensorProto
 
 from compressbert.export.graph import GraphBuilder
 
+LONG = 320  # tokens from which the scores of a dozen heads, 5 MB, are more than a core's second-level cache holds
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -31,12 +33,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Packing:
-    """Which positions are rows. All but ``full`` are int64.
+    """Which positions are rows. All but ``full`` and ``short`` are int64.
 
     Where nothing is padded, ``places``, ``key_starts`` and ``ends`` are empty.
 
     Attributes:
         full: Whether no position is padded, a scalar.
+        short: Whether no position is padded and no text is long; see `LONG`.
         abreast: (1,): how many texts lie side by side in the rows: the batch size, or 1 where text follows text.
         places: (rows,): the position of every row, counted over (batch, sequence).
         starts: (batch,): the row of every text's first token.
@@ -45,6 +48,7 @@ class Packing:
     """
 
     full: str
+    short: str
     abreast: str
     places: str
     starts: str
@@ -74,6 +78,8 @@ def write_packing(graph: GraphBuilder, sizes: Sizes) -> Packing:
     """Write what tells real tokens from padding."""
     smallest = graph.node("ReduceMin", ["attention_mask"], "packing.smallest", keepdims=0)
     full = graph.node("Cast", [smallest], "packing.full", to=TensorProto.BOOL)
+    below = graph.node("Less", [sizes.sequence, graph.integers(LONG)], "packing.below")
+    short = graph.node("And", [full, below], "packing.short")
     names = [f"packing.{part}" for part in ("abreast", "places", "starts", "key_starts", "ends")]
     nothing = graph.constant(np.empty(0, np.int64), "packing.nothing")
     abreast, places, starts, key_starts, ends = graph.branch(
@@ -90,7 +96,7 @@ def write_packing(graph: GraphBuilder, sizes: Sizes) -> Packing:
             *_write_rows(graph),
         ],
     )
-    return Packing(full, abreast, places, starts, key_starts, ends)
+    return Packing(full, short, abreast, places, starts, key_starts, ends)
 
 
 def first_numbers(graph: GraphBuilder, count: str, name: str) -> str:
