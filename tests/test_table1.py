@@ -225,7 +225,9 @@ def test_a_family_leaves_the_others_part_of_the_page() -> None:
 def test_shipped_configs_train_a_student_and_its_control(file: Path) -> None:
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     steps = {own["name"]: own for step in document["steps"] for own in step.values()}
-    assert steps["student"]["method"]["name"] == file.stem
+    method, _, task = file.stem.partition(".")
+    assert steps["student"]["method"]["name"] == method
+    assert not task or (CONFIGS / "tasks" / f"{task}.yaml").is_file()
     assert steps["control"]["from"] == "input"
     kinds = {
         yaml.safe_load(task.read_text(encoding="utf-8"))["data"].get("task", DEFAULT_KIND)
