@@ -268,6 +268,15 @@ class GraphBuilder:
         return self._model
 
 
+def every_node(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph, of its branches and of its loops."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from every_node(attribute.g)
+
+
 def to_array(tensor: Tensor) -> NDArray[Any]:
     """A tensor as a numpy array on the CPU, floating point as fp32."""
     values = tensor.detach().cpu()

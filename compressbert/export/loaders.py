@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 
 from compressbert.errors import CompressbertError
 from compressbert.export import environments
+from compressbert.export.graph import every_node
 from compressbert.export.loader_process import SCRIPTS, Absent, Answers, Failed, Text, Unfit, ask, python
 from compressbert.export.probes import Inputs
 from compressbert.model import architectures, checkpoint, pooling, remote_code
@@ -128,16 +129,8 @@ def _has_strided_products(file: Path) -> bool:
     return any(
         node.op_type == "FusedMatMul"
         and any(attribute.name.startswith("transBatch") for attribute in node.attribute)
-        for node in _all_nodes(graph)
+        for node in every_node(graph)
     )
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _all_nodes(attribute.g)
 
 
 def _optimum(file: Path, batches: Sequence[Inputs], texts: Sequence[Text]) -> Answers:

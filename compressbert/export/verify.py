@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from compressbert.errors import InputError
 from compressbert.export import layouts
 from compressbert.export.agreement import agreement, odd_output, odd_tokens
+from compressbert.export.graph import every_node
 from compressbert.export.loader_process import Absent, Answers, Failed, Text, Unfit
 from compressbert.export.loaders import home_of, loaders_of, read_config
 from compressbert.export.probes import Inputs, limits_from_config, probe_batches
@@ -127,7 +128,7 @@ def _is_int8(file: Path) -> bool:
     if file.suffix != ".onnx":
         return b'type="FakeQuantize"' in file.read_bytes()
     try:
-        nodes = onnx.load(str(file), load_external_data=False).graph.node
+        graph = onnx.load(str(file), load_external_data=False).graph
     except DecodeError:
         return False  # damaged: the loaders will say so
     integer = (
@@ -137,7 +138,7 @@ def _is_int8(file: Path) -> bool:
         "QLinearMatMul",
         "QuantizeLinear",
     )
-    return any(node.op_type in integer for node in nodes)
+    return any(node.op_type in integer for node in every_node(graph))
 
 
 def _probes(home: Path) -> list[Inputs]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import GraphProto, NodeProto
 
 from compressbert.model import edits
 from compressbert.model.handle import Model
@@ -45,12 +43,3 @@ def run_network(model: Model, batch: dict[str, torch.Tensor]) -> NDArray[np.floa
     with torch.inference_mode():
         found = model(**batch)
     return (found.logits if "logits" in found else found.last_hidden_state).numpy()
-
-
-def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """The nodes of a graph and of its branches."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from all_nodes(attribute.g)

@@ -12,13 +12,14 @@ import torch
 from compressbert.config.schema import DataConfig, ExportConfig, ExportStepConfig, ModelSource
 from compressbert.errors import ConfigError
 from compressbert.export.calibration import RangeObserver, calibrate
+from compressbert.export.graph import every_node
 from compressbert.export.variants import Formats, int8_products
 from compressbert.export.write import export_onnx
 from compressbert.model import edits
 from compressbert.model.handle import Model
 from compressbert.nn.int8 import Int8Linear, grid, quantize_activations
 from compressbert.pipeline.steps.export import export
-from tests.export.stand import all_nodes, run_file, run_network, uneven_model
+from tests.export.stand import run_file, run_network, uneven_model
 from tests.tiny import FAMILIES, padded_batch, save_tiny, toy_rows, write_rows
 
 STATIC = ExportConfig(precision="int8", activations="static")
@@ -72,7 +73,7 @@ def test_static_files_agree_with_pytorch_and_hold_no_range_search(family: str, t
     model = uneven_model(family)
     chosen = formats(model, family)
     facts = export_onnx(model, tmp_path / "out", STATIC, formats=chosen)  # checked block by block
-    operators = [node.op_type for node in all_nodes(onnx.load(str(facts.files["int8"])).graph)]
+    operators = [node.op_type for node in every_node(onnx.load(str(facts.files["int8"])).graph)]
     assert "DynamicQuantizeLinear" not in operators
     assert operators.count("QuantizeLinear") >= 4 * 3
     again = export_onnx(model, tmp_path / "again", STATIC, formats=chosen)

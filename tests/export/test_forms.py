@@ -12,8 +12,9 @@ import pytest
 
 from compressbert.config.schema import ExportConfig
 from compressbert.export.form import Form, candidates
+from compressbert.export.graph import every_node
 from compressbert.export.write import build, export_onnx
-from tests.export.stand import all_nodes, run_file, run_network, tiny_model, uneven_model
+from tests.export.stand import run_file, run_network, tiny_model, uneven_model
 from tests.tiny import FAMILIES, padded_batch
 
 ALL_CHANGES = Form(rows="packed", attention="kernel", qkv="joined", norm="skip")
@@ -55,7 +56,7 @@ def test_forms_are_what_they_say(precision: Literal["fp32", "int8"], operator: s
         file = export_onnx(
             tiny_model("bert", layers=3), tmp_path / str(len(form.changes())), settings, form=form
         )
-        return [node.op_type for node in all_nodes(onnx.load(str(file.files[precision])).graph)]
+        return [node.op_type for node in every_node(onnx.load(str(file.files[precision])).graph)]
 
     default, changed = operators(Form()), operators(ALL_CHANGES)
     assert default.count(operator) - changed.count(operator) == 2 * 2  # the last layer has a query of its own
@@ -70,13 +71,13 @@ def test_attention_without_speed_ups_is_standard_and_onnxruntime_fuses_it(
 ) -> None:
     settings = ExportConfig(precision=precision, optimize=False)
     (file,) = export_onnx(tiny_model("bert"), tmp_path / "out", settings).files.values()
-    assert "FusedMatMul" not in {node.op_type for node in all_nodes(onnx.load(str(file)).graph)}
+    assert "FusedMatMul" not in {node.op_type for node in every_node(onnx.load(str(file)).graph)}
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "fused.onnx"), 3
     onnxruntime.InferenceSession(str(file), options)
     fused = [
         {attribute.name for attribute in node.attribute if attribute.i}
-        for node in all_nodes(onnx.load(str(tmp_path / "fused.onnx")).graph)
+        for node in every_node(onnx.load(str(tmp_path / "fused.onnx")).graph)
         if node.op_type == "FusedMatMul"
     ]
     assert fused == 2 * [{"transBatchA", "transBatchB", "transB"}, {"transBatchB"}]  # two layers

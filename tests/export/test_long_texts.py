@@ -12,11 +12,11 @@ import pytest
 from compressbert.config.schema import ExportConfig
 from compressbert.export import packing
 from compressbert.export.form import Form
-from compressbert.export.graph import OWN, GraphBuilder
+from compressbert.export.graph import OWN, GraphBuilder, every_node
 from compressbert.export.write import build
 from compressbert.model import edits
 from compressbert.model.handle import Model
-from tests.export.stand import all_nodes, run_file, run_network, tiny_model, uneven_model
+from tests.export.stand import run_file, run_network, tiny_model, uneven_model
 from tests.tiny import FAMILIES, padded_batch
 
 LONG = 6
@@ -34,7 +34,7 @@ def saved(model: Model, file: Path, form: Form | None = None) -> Path:
 
 
 def calls(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    return (node for node in all_nodes(proto.graph) if node.domain == OWN)
+    return (node for node in every_node(proto.graph) if node.domain == OWN)
 
 
 @pytest.mark.parametrize("head", ["classification", "tokens"])

@@ -10,10 +10,11 @@ import pytest
 
 from compressbert.config.schema import ExportConfig
 from compressbert.errors import ConfigError
+from compressbert.export.graph import every_node
 from compressbert.export.write import export_onnx
 from compressbert.measure.runners import onnx_file
 from compressbert.model import edits
-from tests.export.stand import all_nodes, run_file, run_network, tiny_model, uneven_model
+from tests.export.stand import run_file, run_network, tiny_model, uneven_model
 from tests.tiny import FAMILIES, padded_batch
 
 
@@ -31,7 +32,7 @@ def test_files_agree_with_pytorch_and_are_deterministic(family: str, precision: 
     proto = onnx.load(str(file))
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     assert (metadata["precision"], metadata["oldest_onnxruntime"]) == (precision, "1.23")
-    operators = [node.op_type for node in all_nodes(proto.graph)]
+    operators = [node.op_type for node in every_node(proto.graph)]
     assert operators.count("MatMulNBits") >= 3 * 6
     assert ("GatherBlockQuantized" in operators) == (precision == "int4")
     assert onnx_file(tmp_path / "one") == file
@@ -62,7 +63,7 @@ def test_the_word_table_is_chosen_apart(
     (file,) = export_onnx(model, tmp_path / "out", settings).files.values()
     graph = onnx.load(str(file)).graph
     (table,) = [t for t in graph.initializer if t.name == "bert.embeddings.word_embeddings.weight"]
-    readers = {node.op_type for node in all_nodes(graph) if table.name in node.input}
+    readers = {node.op_type for node in every_node(graph) if table.name in node.input}
     assert (readers, table.data_type) == ({operator}, getattr(onnx.TensorProto, kind))
     assert np.abs(run_file(file, batch) - run_network(model, batch)).max() < 1
 

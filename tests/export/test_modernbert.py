@@ -13,11 +13,12 @@ import torch
 from compressbert.config.schema import ExportConfig
 from compressbert.export.blocks import FirstTokenLayer, first_token_layer
 from compressbert.export.form import candidates
+from compressbert.export.graph import every_node
 from compressbert.export.variants import Precision
 from compressbert.export.write import export_onnx, is_direct
 from compressbert.model.handle import Model
 from compressbert.model.pooling import Pooling
-from tests.export.stand import all_nodes, run_file, run_network, tiny_model, uneven_model
+from tests.export.stand import run_file, run_network, tiny_model, uneven_model
 from tests.tiny import padded_batch
 
 # Windows reach 4 tokens to either side: the first lengths fit into it, the others do not.
@@ -110,7 +111,7 @@ def test_nothing_is_turned_or_windowed_that_need_not_be(tmp_path: Path) -> None:
     file = export_onnx(model, tmp_path / "out", ExportConfig()).files["fp32"]
     proto = onnx.load(str(file))
     assert {entry.key: entry.value for entry in proto.metadata_props}["oldest_onnxruntime"] == "1.20"
-    nodes = list(all_nodes(proto.graph))
+    nodes = list(every_node(proto.graph))
     assert (
         sum(node.op_type == "RotaryEmbedding" for node in nodes) == 3
     )  # the last layer's first queries are not

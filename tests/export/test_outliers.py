@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from compressbert.config.schema import ExportConfig
+from compressbert.export.graph import every_node
 from compressbert.export.outliers import divisors_of, outlier_divisors
 from compressbert.export.variants import Formats, int8_products, variant
 from compressbert.export.write import export_onnx
 from compressbert.model import edits
 from compressbert.model.handle import Model
 from compressbert.nn.int8 import Int8Linear, saturating_pairs
-from tests.export.stand import all_nodes, run_network, tiny_model
+from tests.export.stand import run_network, tiny_model
 from tests.tiny import WITH_VECTORS, padded_batch
 
 
@@ -119,7 +120,7 @@ def test_files_divide_once_and_agree_with_pytorch(family: str, tmp_path: Path) -
     difference = facts.parity["int8"].block_difference
     assert difference is not None
     assert difference < 0.1
-    products = [node.name for node in all_nodes(onnx.load(facts.files["int8"]).graph)]
+    products = [node.name for node in every_node(onnx.load(facts.files["int8"]).graph)]
     divided = [name for name in products if name.endswith(".divided")]
     assert {"layers.0.attended.divided", "layers.0.output.divided"} <= set(divided)
     assert len(divided) == len(set(divided))  # once for queries, keys and values

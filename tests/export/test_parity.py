@@ -13,11 +13,12 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from compressbert import load
 from compressbert.config.schema import ExportConfig
 from compressbert.errors import WorkError
+from compressbert.export.graph import every_node
 from compressbert.export.parity import check
 from compressbert.export.write import build
 from compressbert.model import edits
 from compressbert.model.handle import Model
-from tests.export.stand import all_nodes, tiny_model, uneven_model
+from tests.export.stand import tiny_model, uneven_model
 from tests.tiny import FAMILIES
 
 Mutation = Callable[[ModelProto], None]
@@ -47,7 +48,7 @@ def swap(one: str, other: str) -> Mutation:
 
 def rewire(value: str, position: int, source: str) -> Mutation:
     def mutate(model: ModelProto) -> None:
-        (node,) = [node for node in all_nodes(model.graph) if node.output[0] == value]
+        (node,) = [node for node in every_node(model.graph) if node.output[0] == value]
         node.input[position] = source
 
     return mutate
@@ -60,7 +61,7 @@ def others_read(layer: int) -> Mutation:
 
 def attribute(value: str, name: str, content: object) -> Mutation:
     def mutate(model: ModelProto) -> None:
-        (node,) = [node for node in all_nodes(model.graph) if node.output[0] == value]
+        (node,) = [node for node in every_node(model.graph) if node.output[0] == value]
         kept = [entry for entry in node.attribute if entry.name != name]
         del node.attribute[:]
         node.attribute.extend([*kept, helper.make_attribute(name, content)])
@@ -70,7 +71,7 @@ def attribute(value: str, name: str, content: object) -> Mutation:
 
 def operator(value: str, name: str) -> Mutation:
     def mutate(model: ModelProto) -> None:
-        (node,) = [node for node in all_nodes(model.graph) if node.output[0] == value]
+        (node,) = [node for node in every_node(model.graph) if node.output[0] == value]
         node.op_type = name
 
     return mutate

@@ -11,10 +11,11 @@ import pytest
 
 from compressbert.config.schema import ExportConfig
 from compressbert.export.form import candidates
+from compressbert.export.graph import every_node
 from compressbert.export.variants import Precision
 from compressbert.export.write import FILES, build, export_onnx
 from compressbert.model.pooling import Pooling
-from tests.export.stand import all_nodes, run_file, run_network, tiny_model, uneven_model
+from tests.export.stand import run_file, run_network, tiny_model, uneven_model
 from tests.tiny import padded_batch
 
 UNEVEN = (13, 9, 4, 2)
@@ -34,7 +35,7 @@ def test_shared_weights_are_one_initializer_however_many_layers_read_them(
         query = "albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query.weight"
         names = [each.name for each in graph.initializer]
         assert names.count(query) == 1
-        readers.append(sum(query in node.input for node in all_nodes(graph)))
+        readers.append(sum(query in node.input for node in every_node(graph)))
         sizes.append({each.name: len(each.raw_data) for each in graph.initializer})
     assert readers == [1, 6]
     # a longer model has the same weights; only the shapes of the first-token layer's branches may come and go
@@ -69,13 +70,13 @@ def test_every_form_agrees(form: Any, tmp_path: Path) -> None:
 
 def test_the_last_layer_computes_first_tokens_alone() -> None:
     graph = build(tiny_model("albert", layers=3), ExportConfig()).graph
-    firsts = [value for node in all_nodes(graph) for value in node.output if value.endswith(".first_token")]
+    firsts = [value for node in every_node(graph) for value in node.output if value.endswith(".first_token")]
     assert firsts == ["layers.2.first_token"]
 
 
 def test_embeddings_are_mapped_after_their_norm() -> None:
     graph = build(tiny_model("albert", layers=1), ExportConfig()).graph
-    writes = {node.output[0]: node for node in all_nodes(graph)}
+    writes = {node.output[0]: node for node in every_node(graph)}
     mapped = writes["embeddings.output"]
     assert mapped.input[1] == "albert.encoder.embedding_hidden_mapping_in.weight"
     assert writes[mapped.input[0]].op_type == "LayerNormalization"

@@ -15,11 +15,11 @@ from compressbert import __version__
 from compressbert.config.schema import ExportConfig
 from compressbert.errors import ConfigError, WorkError
 from compressbert.export import parity, write
-from compressbert.export.graph import OLDEST_ONNXRUNTIME, GraphBuilder
+from compressbert.export.graph import OLDEST_ONNXRUNTIME, GraphBuilder, every_node
 from compressbert.export.write import build, export_onnx
 from compressbert.measure.size import onnx_facts
 from compressbert.model import edits
-from tests.export.stand import all_nodes, run_file, run_network, tiny_model, uneven_model
+from tests.export.stand import run_file, run_network, tiny_model, uneven_model
 from tests.tiny import FAMILIES, padded_batch
 
 
@@ -115,9 +115,9 @@ def test_the_graph_is_valid_and_whole(precision: str, tmp_path: Path) -> None:
     both = ["batch", "sequence"]
     assert axes == {"input_ids": both, "attention_mask": both, "token_type_ids": both, "logits": ["batch", 2]}
     assert {value.type.tensor_type.elem_type for value in proto.graph.input} == {onnx.TensorProto.INT64}
-    names = [node.name for node in all_nodes(proto.graph)]
+    names = [node.name for node in every_node(proto.graph)]
     assert len(set(names)) == len(names)
-    used = {name for node in all_nodes(proto.graph) for name in node.input}
+    used = {name for node in every_node(proto.graph) for name in node.input}
     assert {tensor.name for tensor in proto.graph.initializer} <= used  # nothing is carried along
 
 
@@ -149,7 +149,7 @@ def test_int8_weights_are_stored_as_int8(tmp_path: Path) -> None:
 def test_products_of_one_input_share_its_quantization() -> None:
     model = tiny_model("bert", layers=3)
     edits.quantize_int8(model)
-    operators = [node.op_type for node in all_nodes(build(model, ExportConfig()).graph)]
+    operators = [node.op_type for node in every_node(build(model, ExportConfig()).graph)]
     # Per layer: its input, the context, the FFN's input, its inner value. Then the first tokens, the pooler.
     assert operators.count("DynamicQuantizeLinear") == 3 * 4 + 1 + 1
     assert operators.count("MatMulIntegerToFloat") == 3 * 6 + 1

@@ -10,6 +10,7 @@ import pytest
 
 from compressbert import errors
 from compressbert.config.schema import BenchmarkSettings, ExportStepConfig
+from compressbert.export.graph import every_node
 from compressbert.measure.candidate import Threads
 from compressbert.model import checkpoint
 from compressbert.pipeline.steps import tune, tune_threads
@@ -17,7 +18,7 @@ from compressbert.pipeline.steps.export import export
 from compressbert.results.measured import CandidateTimings
 from compressbert.results.record import Interval, LatencyCell, MemoryFacts
 from compressbert.results.store import read_result
-from tests.export.stand import all_nodes, tiny_model
+from tests.export.stand import tiny_model
 
 
 def configured(folder: Path, **settings: object) -> ExportStepConfig:
@@ -78,7 +79,7 @@ def test_the_fastest_form_is_written_and_recorded(tmp_path: Path, monkeypatch: p
     assert seen == [
         "default", "rows padded", "attention kernel", "qkv joined", "norm skip", "texts together",
     ]  # fmt: skip
-    operators = {node.op_type for node in all_nodes(onnx.load(str(tmp_path / "out/onnx/model.onnx")).graph)}
+    operators = {node.op_type for node in every_node(onnx.load(str(tmp_path / "out/onnx/model.onnx")).graph)}
     assert "MultiHeadAttention" in operators
     assert result.tuning is not None
     assert result.tuning.chosen == {
@@ -99,7 +100,7 @@ def test_threads_are_tuned_for_the_form_that_is_kept_and_told(
         files: Mapping[str, Path], settings: BenchmarkSettings, _: object, threads: Mapping[str, Threads]
     ) -> list[CandidateTimings]:
         (file,) = set(files.values())
-        operators = {node.op_type for node in all_nodes(onnx.load(str(file)).graph)}
+        operators = {node.op_type for node in every_node(onnx.load(str(file)).graph)}
         assert "MultiHeadAttention" in operators
         asked.update(threads)
         speeds = {"2 threads": (0.9, 1.9), "3 threads, spinning": (1.01, 2.0)}
