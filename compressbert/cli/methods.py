@@ -66,6 +66,22 @@ def _survey_text(survey: dict[str, Any] | None) -> str:
     return ", ".join(str(survey.get(key) or "–") for key in ("compression", "retained", "speedup"))
 
 
+def _survey_row(survey: dict[str, Any]) -> str:
+    """A row of the survey's Table 1 as a sentence or two."""
+    layers = "1 layer" if survey["layers"] == 1 else f"{survey['layers']} layers"
+    parts = [f"{survey['row']}, {layers}: {survey['compression']}× smaller"]
+    parts.append(f"{survey['retained']} % retained")
+    if survey["speedup"]:
+        parts.append(f"{survey['speedup']}× faster")
+    text = f"{', '.join(parts)} ({survey['evaluated_on']})."
+    return f"{text} {survey['remark']}" if "remark" in survey else text
+
+
+def _training_text(defaults: dict[str, Any]) -> str:
+    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in defaults.items()}
+    return ", ".join(f"train.{name} {value}" for name, value in shown.items())
+
+
 def _settings(info: MethodInfo) -> list[dict[str, Any]]:
     """Every setting with its default and description (imports the method)."""
     from compressbert.methods.registry import config_class
@@ -89,8 +105,8 @@ def _page(info: MethodInfo, settings: list[dict[str, Any]]) -> list[RenderableTy
         ("command", f"compressbert {info.family} --method {info.name}"),
         ("paper", info.paper),
         ("needs", ", ".join(info.needs) or "nothing"),
-        ("survey", json.dumps(info.survey, ensure_ascii=False) if info.survey else "no row"),
-        ("training", json.dumps(info.train_defaults) if info.train_defaults else "the common defaults"),
+        ("survey", _survey_row(info.survey) if info.survey else "no row"),
+        ("training", _training_text(info.train_defaults) or "the common defaults"),
     ):
         facts.add_row(Text(label, style="bold"), value)
     made = table("setting", "default", "")
