@@ -160,7 +160,7 @@ class ModuleSensitivity(Record):
 class Sensitivity(Record):
     """How int8 in single modules moves the output, and what stayed fp32 to keep the quality."""
 
-    rows: int = Field(description="Training rows it was measured on.")
+    rows: int = Field(description="Training rows it was measured on; 0 where nothing had to be ranked.")
     modules: tuple[ModuleSensitivity, ...] = Field((), description="The worst first; empty if not asked for.")
     kept_fp32: tuple[str, ...] = Field((), description="Modules that fell back to fp32.")
     bytes_added: int = Field(0, description="What they cost in the file.")

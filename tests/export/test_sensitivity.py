@@ -109,6 +109,19 @@ def test_an_export_falls_back_until_the_limit_holds_and_says_what_it_cost(tmp_pa
     assert {name for name, kind in stored.items() if kind == onnx.TensorProto.FLOAT} == set(found.kept_fp32)
 
 
+def test_where_int8_holds_already_nothing_is_ranked(tmp_path: Path) -> None:
+    rows = str(write_rows(tmp_path / "rows.jsonl", toy_rows(30)))
+    step = ExportStepConfig(
+        model=ModelSource(path=str(save_tiny(tmp_path / "model"))),
+        export=ExportConfig(precision="int8", max_quality_drop=1.0),
+        output=str(tmp_path / "out"),
+    )
+    found = export(step, data=DataConfig(validation=rows)).sensitivity  # there are no training rows
+    assert found is not None
+    assert (found.rows, found.modules, found.kept_fp32) == (0, (), ())
+    assert found.quality_kept == found.quality_int8
+
+
 def test_without_fp32_weights_or_validation_rows_it_is_refused(tmp_path: Path) -> None:
     rows = str(write_rows(tmp_path / "rows.jsonl", toy_rows(10)))
     settings = ExportConfig(precision="int8", max_quality_drop=0.01)

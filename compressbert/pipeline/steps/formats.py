@@ -20,7 +20,7 @@ from compressbert.model.handle import Model
 from compressbert.pipeline.steps.calibration import calibration_batches
 from compressbert.pipeline.steps.inputs import Inputs
 from compressbert.progress import note
-from compressbert.results.record import Sensitivity
+from compressbert.results.record import ModuleSensitivity, Sensitivity
 from compressbert.train.predict import score
 
 _RANKING_ROWS = 128  # what single modules do to the output shows on few rows
@@ -67,29 +67,14 @@ def fall_back(
     """
     if not _ranks(settings):
         return formats, None
-    rows = min(settings.calibration, _RANKING_ROWS)
-    batches = calibration_batches(data, model.tokenizer, rows, batch_size=32)
-    ranked = rank(
-        model,
-        batches,
-        portable=settings.portable,
-        ranges=formats.ranges,
-        divisors=divisors_for(model, settings),
-    )
-    used = sum(len(batch["input_ids"]) for batch in batches)
-    record = Sensitivity(rows=used, modules=tuple(ranked) if settings.sensitivity else ())
     limit = settings.max_quality_drop
-    if limit is None:
+    trial = None if limit is None else _Trial(model, settings, inputs, formats=formats, form=form)
+    failing = trial is not None and limit is not None and trial.drop(()) > limit
+    used, ranked = _rank(model, settings, data, formats) if settings.sensitivity or failing else (0, [])
+    record = Sensitivity(rows=used, modules=tuple(ranked) if settings.sensitivity else ())
+    if trial is None or limit is None:
         return formats, record
-    if inputs is None or "validation" not in inputs.splits:
-        raise ConfigError(
-            "export.max_quality_drop is judged on validation rows, and there are none.",
-            hint="Add `data: {train: FILE, validation: FILE}` to the config.",
-        )
-    trial = _Trial(model, settings, formats, form, inputs)
-    keep: tuple[str, ...] = ()
-    if trial.drop(()) > limit:
-        keep = worst_to_keep(ranked, trial.drop, limit)
+    keep = worst_to_keep(ranked, trial.drop, limit) if failing else ()
     added = sum(entry.bytes_saved for entry in ranked if entry.module in keep)
     if keep:
         note(f"{len(keep)} modules stay fp32 and add {added / 1e6:.1f} MB: {', '.join(keep)}")
@@ -105,6 +90,22 @@ def fall_back(
     )
 
 
+def _rank(
+    model: Model, settings: ExportConfig, data: DataConfig | None, formats: Formats
+) -> tuple[int, list[ModuleSensitivity]]:
+    """The number of training rows that the modules were ranked on, and the ranking."""
+    rows = min(settings.calibration, _RANKING_ROWS)
+    batches = calibration_batches(data, model.tokenizer, rows, batch_size=32)
+    ranked = rank(
+        model,
+        batches,
+        portable=settings.portable,
+        ranges=formats.ranges,
+        divisors=divisors_for(model, settings),
+    )
+    return sum(len(batch["input_ids"]) for batch in batches), ranked
+
+
 class _Trial:
     """Scores int8 files on the validation split as `evaluate` will score the one that is kept.
 
@@ -113,8 +114,13 @@ class _Trial:
     """
 
     def __init__(
-        self, model: Model, settings: ExportConfig, formats: Formats, form: Form, inputs: Inputs
+        self, model: Model, settings: ExportConfig, inputs: Inputs | None, *, formats: Formats, form: Form
     ) -> None:
+        if inputs is None or "validation" not in inputs.splits:
+            raise ConfigError(
+                "export.max_quality_drop is judged on validation rows, and there are none.",
+                hint="Add `data: {train: FILE, validation: FILE}` to the config.",
+            )
         self._model, self._settings, self._formats, self._form = model, settings, formats, form
         self._task = inputs.task
         self._encoded = inputs.required("validation", model.tokenizer)
