@@ -129,6 +129,9 @@ def test_without_fp32_weights_or_validation_rows_it_is_refused(tmp_path: Path) -
     step = ExportStepConfig(model=source, export=settings, output=str(tmp_path / "out"))
     with pytest.raises(ConfigError, match="judged on validation rows"):
         export(step, data=DataConfig(train=rows, labels=("0", "1")))
+    ranking = step.model_copy(update={"export": ExportConfig(precision="int8", sensitivity=True)})
+    with pytest.raises(ConfigError, match="The ranking of modules takes its rows from training data"):
+        export(ranking, data=DataConfig(validation=rows))
     int8 = tiny_model("bert")
     edits.quantize_int8(int8)
     save(int8, tmp_path / "int8")

@@ -1,4 +1,4 @@
-"""Texts that ranges of activations are taken from when a model is quantized after training."""
+"""Training texts for what is decided when a model is quantized after training: ranges, and what int8 hurts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,16 @@ from compressbert.tasks.base import task_for
 
 
 def calibration_batches(
-    data: DataConfig | None, tokenizer: PreTrainedTokenizerBase, rows: int, *, batch_size: int = 1
+    data: DataConfig | None,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: int,
+    *,
+    batch_size: int = 1,
+    purpose: str = "int8 calibration takes the ranges of activations",
 ) -> list[dict[str, NDArray[np.int64]]]:
     """``rows`` texts of the training data, evenly spread over it, as batches of one without padding, or larger.
+
+    ``purpose`` says what takes something from them, should there be none.
 
     Raises:
         ConfigError: No training data is configured.
@@ -27,7 +34,7 @@ def calibration_batches(
     """
     if data is None or (data.train is None and data.hub is None):
         raise ConfigError(
-            "int8 calibration takes the ranges of activations from training data, and there is none.",
+            f"{purpose} from training data, and there is none.",
             hint="Add `data: {train: FILE}` to the config, or `--data FILE`.",
         )
     split = read_split(data, "train", need_labels=False)

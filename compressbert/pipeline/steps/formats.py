@@ -95,7 +95,9 @@ def _rank(
 ) -> tuple[int, list[ModuleSensitivity]]:
     """The number of training rows that the modules were ranked on, and the ranking."""
     rows = min(settings.calibration, _RANKING_ROWS)
-    batches = calibration_batches(data, model.tokenizer, rows, batch_size=32)
+    batches = calibration_batches(
+        data, model.tokenizer, rows, batch_size=32, purpose="The ranking of modules takes its rows"
+    )
     ranked = rank(
         model,
         batches,
