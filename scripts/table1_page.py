@@ -97,7 +97,7 @@ def shared(lines: Sequence[Line]) -> str:
     teacher, result = line.report.rows[0], _result(line.report, STUDENT)
     quality = figures.metric_text(figures.primary(teacher), teacher.primary_metric)
     facts = [
-        f"Teacher: {escape(Path(line.entry.pipeline['model']['path']).name)}, {figures.millions(teacher.parameters)} M "
+        f"Teacher: {escape(line.entry.task.teacher_name)}, {figures.millions(teacher.parameters)} M "
         f"parameters, {escape(teacher.primary_metric or 'quality')} {quality}, "
         f"{figures.megabytes(teacher.bytes_on_disk)} MB and {_latency(teacher)} ms as ONNX."
     ]

@@ -79,6 +79,13 @@ class Task:
         return self.ready or Path(self.finetune["output"])
 
     @property
+    def teacher_name(self) -> str:
+        """What the page calls the teacher."""
+        if self.ready is not None:
+            return self.ready.name
+        return f"{Path(str(self.finetune['model']['path'])).name}, fine-tuned here"
+
+    @property
     def folder(self) -> Path:
         """Where everything of the task is kept."""
         return self.runs / self.name

@@ -117,6 +117,7 @@ def test_a_whole_table(places: Places, tmp_path: Path) -> None:
     assert cells[4:7] == ["1.6×", "98 %", "1.9×"]
     assert cells[9] == "5 (5)"  # 40 rows in batches of 8
     assert "40 training rows, 30 validation rows" in text
+    assert "Teacher: encoder, fine-tuned here, " in text
 
     # Nothing is done again; what changed is, and only that.
     command.done.clear()
