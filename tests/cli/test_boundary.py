@@ -63,11 +63,13 @@ def test_long_messages_are_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 WORKER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from types import ModuleType
 from compressbert import progress
 from compressbert.results.store import step_folder
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts with & ignore it
 
 def export(config, *, overwrite=False):
     with step_folder(Path(config.output)) as step:
