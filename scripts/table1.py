@@ -137,7 +137,8 @@ def against_control(entry: Entry) -> dict[str, float] | None:
     """What the student has over its control, in units of the metric with a paired interval; None without a control.
 
     Raises:
-        WorkError: The control differs from the student in size or in the steps it trained for.
+        WorkError: The control differs from the student in the size of its encoder or in the steps it trained for.
+            Its word table may differ: a smaller vocabulary is a method, too.
     """
     from compressbert.pipeline.steps.compare import compare_folders
 
@@ -148,9 +149,14 @@ def against_control(entry: Entry) -> dict[str, float] | None:
     if CONTROL not in folders:
         return None
     student, control = (read_result(folders[name]) for name in (STUDENT, CONTROL))
-    sizes = [result.model.parameters if result.model else None for result in (student, control)]
+    facts = [result.model for result in (student, control)]
+    sizes = [
+        found and (found.encoder_parameters or found.parameters) for found in facts
+    ]  # a table alone is all
     if sizes[0] != sizes[1]:
-        raise WorkError(f"the control is no control: it has {sizes[1]} parameters, the student {sizes[0]}")
+        raise WorkError(
+            f"the control is no control: its encoder has {sizes[1]} parameters, the student's {sizes[0]}"
+        )
     steps = [steps_of(result) for result in (student, control)]
     if abs(steps[0] - steps[1]) > 0.01 * steps[0] + 10:  # every stage rounds its steps up
         raise WorkError(
