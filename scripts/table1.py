@@ -150,9 +150,8 @@ def against_control(entry: Entry) -> dict[str, float] | None:
         return None
     student, control = (read_result(folders[name]) for name in (STUDENT, CONTROL))
     facts = [result.model for result in (student, control)]
-    sizes = [
-        found and (found.encoder_parameters or found.parameters) for found in facts
-    ]  # a table alone is all
+    # A student without an encoder is its table, which counts then.
+    sizes = [found and (found.encoder_parameters or found.parameters) for found in facts]
     if sizes[0] != sizes[1]:
         raise WorkError(
             f"the control is no control: its encoder has {sizes[1]} parameters, the student's {sizes[0]}"

@@ -4,7 +4,7 @@ Everything is read from YAML: `configs/table1/tasks/TASK.yaml` is a config of `c
 task's data and says how its teacher is tuned; `configs/table1/METHOD.yaml` is one of `compressbert run`, whose step
 `student` uses the method and whose step `control` trains the same student without it. `METHOD.TASK.yaml`, where there
 is one, is taken for that task. The kind of data in a method's file says which tasks it runs on. Methods' files are
-written for the 20,000 rows of SST-2; smaller tasks of the same kind see their rows more often (`LONGER`).
+written for the 20,000 rows of SST-2; smaller tasks of the same kind see their rows more often (`table1_lengths.py`).
 """
 
 from __future__ import annotations
@@ -26,16 +26,10 @@ from compressbert.errors import ConfigError
 from compressbert.methods.registry import MethodInfo, find_method, list_methods
 from compressbert.pipeline.keys import data_fingerprint, model_fingerprint
 from compressbert.results.hashing import sha256_json
+from scripts.table1_lengths import LONGER, lengthened
 
 STUDENT, CONTROL, TEACHER = "student", "control", "teacher"
-LONGER = {
-    "mrpc": 2.0,
-    "cola": 2.0,
-}  # how often a task's rows are seen, as a multiple of what methods' files say
 TASKS = ("sst2", "mrpc", "cola", "conll2003", "squad")  # the order of the page; others follow by name
-WRITTEN_FOR_ROWS = (
-    20_000  # the training rows of SST-2 that the step counts of configs/table1/METHOD.yaml are of
-)
 DEFAULT_KIND = DataConfig.model_fields["task"].default
 
 # Of one core of a server's CPU, for 3 layers of width 384: only good for the plan's estimate.
@@ -252,32 +246,6 @@ def chosen(entries: Sequence[Entry], *, only: Sequence[str], task: Sequence[str]
         for entry in entries
         if (not only or entry.method.name in only) and (not task or entry.task.name in task)
     ]
-
-
-def lengthened(settings: Any, longer: float, *, rows: int) -> Any:
-    """``settings`` with every number of epochs and of steps set to a task of ``rows`` training rows.
-
-    Epochs count rows, so they grow by ``longer`` alone; steps grow by the ratio of rows too. So a student whose
-    length is written in epochs and its control whose length is written in steps stay as long as each other.
-
-    Args:
-        settings: A pipeline's settings, or a part of them.
-        longer: How often each row is seen, as a multiple of what ``settings`` say.
-        rows: Training rows of the task.
-    """
-    if isinstance(settings, list):
-        return [lengthened(item, longer, rows=rows) for item in settings]
-    if not isinstance(settings, dict):
-        return settings
-    result = {}
-    for name, value in settings.items():
-        if name == "max_steps":
-            result[name] = max(1, round(value * longer * rows / WRITTEN_FOR_ROWS))
-        elif name == "epochs" or name.endswith("_epochs"):
-            result[name] = value * longer
-        else:
-            result[name] = lengthened(value, longer, rows=rows)
-    return result
 
 
 def _resolved_step(step: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from compressbert.results.record import StepResult
 from compressbert.results.report import Report
 from compressbert.results.store import read_result
 from scripts import table1
+from scripts.table1_lengths import lengthened
 from scripts.table1_page import END, gain_text, page_with, steps_of
-from scripts.table1_plan import DEFAULT_KIND, Places, entries_of, lengthened, tasks_of
+from scripts.table1_plan import DEFAULT_KIND, Places, entries_of, tasks_of
 from tests.tiny import save_tiny, toy_rows, write_rows
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "table1"

@@ -35,7 +35,9 @@ class Added(Protocol):
 
 
 Rows = tuple[str, str, str]  # of queries, keys and values
-_ABREAST = 2  # heads whose scores are computed at a time where texts are long: 2 MB of them at 512 tokens
+_HEADS_AT_A_TIME = (
+    2  # heads whose scores are computed at a time where texts are long: 2 MB of them at 512 tokens
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class AttentionWriter:
                 lambda stem, seen: self._by_text(views, stem, first=first, added=seen),
             )
 
-        if first or added is not None or self.kernel or heads <= _ABREAST:
+        if first or added is not None or self.kernel or heads <= _HEADS_AT_A_TIME:
             return packing.choose(graph, given, full=full, padded=padded)
         (context,) = graph.branch(
             packing.short,
@@ -125,7 +127,7 @@ class AttentionWriter:
     def _by_heads(self, views: Rows, heads: int, name: str) -> str:
         """Attention over (tokens, batch, heads, head size), a few heads after the others; the same numbers."""
         graph = self.graph
-        parts = [min(_ABREAST, heads - start) for start in range(0, heads, _ABREAST)]
+        parts = [min(_HEADS_AT_A_TIME, heads - start) for start in range(0, heads, _HEADS_AT_A_TIME)]
         given = ("queries", "keys", "values", "heads")
 
         def write() -> None:
