@@ -34,9 +34,7 @@ from compressbert.model.handle import Model
 FP32_LIMIT = 1e-4  # largest |difference| over max(|value|, the outputs' usual size, at most 1)
 ROW_LIMIT = 1e-4  # a row of an int8 block agrees if |difference| / |row| is below this
 ROWS_AGREEING = 0.6  # this part of a block's rows must agree, in the mean over batches
-USUAL_LIMIT = (
-    0.1  # the median row of each batch must be within this: a step in a range moves all rows, but little
-)
+USUAL_LIMIT = 0.1  # the median row of a batch must be within this: a step in a range moves all, but little
 FEW_ROWS = 10  # batches with fewer rows (a head has one a text) are judged together
 STRAY_LIMIT = 0.5  # and no row may be further off than this
 
