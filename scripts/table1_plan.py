@@ -3,8 +3,8 @@
 Everything is read from YAML: `configs/table1/tasks/TASK.yaml` is a config of `compressbert finetune`, which names a
 task's data and says how its teacher is tuned; `configs/table1/METHOD.yaml` is one of `compressbert run`, whose step
 `student` uses the method and whose step `control` trains the same student without it. `METHOD.TASK.yaml`, where there
-is one, is taken for that task. The kind of data in a method's file says which tasks it runs on. Methods' files are
-written for the 20,000 rows of SST-2; smaller tasks of the same kind see their rows more often (`table1_lengths.py`).
+is one, is taken for that task. The kind of data in a method's file says which tasks it runs on. Numbers of steps in
+`METHOD.yaml` are those of the 20,000 rows of SST-2, and follow the rows of other tasks (`table1_lengths.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from compressbert.errors import ConfigError
 from compressbert.methods.registry import MethodInfo, find_method, list_methods
 from compressbert.pipeline.keys import data_fingerprint, model_fingerprint
 from compressbert.results.hashing import sha256_json
-from scripts.table1_lengths import LONGER, lengthened
+from scripts.table1_lengths import with_steps_for
 
 STUDENT, CONTROL, TEACHER = "student", "control", "teacher"
 TASKS = ("sst2", "mrpc", "cola", "conll2003", "squad")  # the order of the page; others follow by name
@@ -116,9 +116,9 @@ class Entry:
     def pipeline(self) -> dict[str, Any]:
         """The pipeline with the task's data and teacher in it: what `compressbert run` is given."""
         document = load_document(self.file, self.overrides).data
-        if self.task.name in LONGER and self.file.stem == self.method.name:
-            rows = len(_sizes(self.task.data))
-            document = lengthened(document, LONGER[self.task.name], rows=rows)
+        rows = len(_sizes(self.task.data))
+        if rows and self.file.stem == self.method.name:
+            document = with_steps_for(rows, document)
         steps = [_resolved_step(step, self.data_folder) for step in document.get("steps", [])]
         return merged(
             document,

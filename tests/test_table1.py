@@ -17,7 +17,7 @@ from compressbert.results.record import StepResult
 from compressbert.results.report import Report
 from compressbert.results.store import read_result
 from scripts import table1
-from scripts.table1_lengths import lengthened
+from scripts.table1_lengths import with_steps_for
 from scripts.table1_page import END, gain_text, page_with, steps_of
 from scripts.table1_plan import DEFAULT_KIND, Places, entries_of, tasks_of
 from tests.tiny import save_tiny, toy_rows, write_rows
@@ -243,24 +243,32 @@ def test_shipped_configs_train_a_student_and_its_control(file: Path) -> None:
     assert document["report"]["title"]
 
 
-def test_a_longer_task_scales_epochs_by_its_length_and_steps_by_its_rows_too() -> None:
+def test_steps_are_those_of_the_tasks_rows() -> None:
     settings = {
         "train": {"epochs": 30, "max_steps": 3300, "batch_size": 32},
-        "steps": [{"distill": {"method": {"layer_epochs": 0.3, "layers": [0, 2]}, "train": {"epochs": 1.1}}}],
+        "steps": [{"distill": {"method": {"layers": [0, 2]}, "train": {"epochs": 1.1, "max_steps": 10}}}],
     }
 
-    assert lengthened(settings, 2, rows=5000) == {
-        "train": {"epochs": 60, "max_steps": 1650, "batch_size": 32},
-        "steps": [{"distill": {"method": {"layer_epochs": 0.6, "layers": [0, 2]}, "train": {"epochs": 2.2}}}],
+    assert with_steps_for(5000, settings) == {
+        "train": {"epochs": 30, "max_steps": 825, "batch_size": 32},
+        "steps": [{"distill": {"method": {"layers": [0, 2]}, "train": {"epochs": 1.1, "max_steps": 2}}}],
     }
+    assert with_steps_for(1, {"max_steps": 10}) == {"max_steps": 1}
 
 
-def test_small_tasks_see_their_rows_more_often(places: Places) -> None:
-    (places.configs / "tasks" / "toy.yaml").rename(places.configs / "tasks" / "mrpc.yaml")
+def test_a_file_of_one_task_says_its_steps_itself(places: Places) -> None:
+    document = pipeline({"name": "pkd", "layers": 1})
+    document["train"] = {"max_steps": 1000}
+    write(places.configs / "pkd.yaml", document)
 
-    (entry, _) = entries_of(places, tasks_of(places, rows=None, model=None), "distill")[0]
+    def steps() -> list[int]:
+        entries, _ = entries_of(places, tasks_of(places, rows=None, model=None), "distill")
+        return [entry.pipeline["train"]["max_steps"] for entry in entries if entry.method.name == "pkd"]
 
-    assert entry.pipeline["train"]["epochs"] == 2
+    assert steps() == [2]  # 40 rows of the 20,000 that the file is written for
+
+    write(places.configs / "pkd.toy.yaml", document)
+    assert steps() == [1000]
 
 
 def test_a_control_whose_length_is_in_steps_takes_as_many_as_its_student(
