@@ -67,6 +67,17 @@ def test_a_perfect_auto_encoder_loses_nothing() -> None:
     assert float(encoder.loss(states, MASK).detach()) == pytest.approx(0, abs=1e-6)
 
 
+def test_from_the_teacher_codes_start_as_means_of_states(tmp_path: Path) -> None:
+    teacher = toy_model(tmp_path)
+    sizes = config_of(teacher, Config(init="teacher"))
+    assert (sizes.hidden_size, sizes.num_attention_heads, sizes.intermediate_size) == (32, 4, 64)  # its own
+    encoder = state_encoders(teacher, sizes, seed=0, init="teacher")[0]
+    states = torch.randn(1, 4, 32)
+    means = functional.layer_norm(states, (32,)).unflatten(1, (2, 2)).mean(2)
+    codes = encoder(states, torch.ones(1, 4, dtype=torch.long))
+    torch.testing.assert_close(codes, functional.layer_norm(means, (32,)))
+
+
 def test_states_are_compared_with_the_matched_layers_codes(tmp_path: Path) -> None:
     teacher = toy_model(tmp_path)
     encoders = state_encoders(teacher, config_of(teacher, Config(layers=1)), seed=0)
@@ -100,6 +111,29 @@ def test_without_states_the_answers_teach_alone(settings: dict[str, float], tmp_
     compress(teacher, Config.model_validate(settings), run)
     assert set(run.log[-1]) >= {"soft", "task"}
     assert not any("states" in entry or "reconstruction" in entry for entry in run.log)
+
+
+@pytest.mark.parametrize(("settings", "passes"), [({}, 8), ({"alpha": 0, "encoder_epochs": 0}, 0)])
+def test_the_teacher_runs_once_for_each_batch_and_not_without_need(
+    settings: dict[str, float], passes: int, tmp_path: Path
+) -> None:
+    teacher = toy_model(tmp_path)
+    run = toy_run(tmp_path, teacher, settings={"max_steps": 4})
+    seen: list[int] = []
+    teacher.network.register_forward_hook(lambda *_: seen.append(1))
+    compress(teacher, Config.model_validate(settings), run)
+    assert len(seen) == passes  # four batches for the auto-encoders, four for the student
+
+
+def test_layers_start_from_the_teachers(tmp_path: Path) -> None:
+    teacher = toy_model(tmp_path, layers=4)
+    run = toy_run(tmp_path, teacher, settings={"max_steps": 1, "learning_rate": 1e-6})
+    student = compress(teacher, Config(init="teacher", layers=2), run)
+    assert any("from the teacher's 1, 3" in note for note in run.notes)
+    for own, layer in zip(student.network.base_model.layers, (1, 3), strict=True):
+        theirs = teacher.network.base_model.encoder.layer[layer].state_dict()
+        for name, tensor in own.state_dict().items():
+            torch.testing.assert_close(tensor, theirs[name], atol=1e-5, rtol=0)
 
 
 def test_a_student_agrees_with_its_teacher(tmp_path: Path, learned: Model) -> None:

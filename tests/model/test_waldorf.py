@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from compressbert.config.schema import ExportConfig, TaskKind
+from compressbert.errors import ConfigError
 from compressbert.export.write import export_onnx
 from compressbert.model.architectures.waldorf import (
     Lengthen,
@@ -21,7 +22,7 @@ from compressbert.model.architectures.waldorf import (
 from compressbert.model.checkpoint import load, save
 from compressbert.model.count import facts
 from compressbert.model.handle import Model
-from compressbert.model.short_student import build_short
+from compressbert.model.short_student import build_short, short_layers, start_as_copy, start_as_mean
 from tests.methods.toy import toy_model
 from tests.tiny import FAMILIES, padded_batch
 
@@ -104,6 +105,65 @@ def test_stride_one_and_identity_kernels_make_a_plain_transformer(tmp_path: Path
     batch = padded_batch()
     real = batch["attention_mask"].bool()
     torch.testing.assert_close(run(student, batch)[real], run(teacher, batch)[real], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_started_from_the_teacher_with_nothing_shortened_it_is_the_teacher(
+    kind: TaskKind, tmp_path: Path
+) -> None:
+    teacher = toy_model(tmp_path, head=KINDS[kind])
+    sizes = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+    config = WaldorfConfig(embedding_size=32, stride=1, kernel=3, skip=True, **sizes)
+    student = build_short(teacher, config, kind=kind, seed=0, layers=(0, 1))
+    batch = padded_batch()
+    per_token = kind in ("token-classification", "question-answering")
+    real = batch["attention_mask"].bool() if per_token else slice(None)
+    torch.testing.assert_close(run(student, batch)[real], run(teacher, batch)[real], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("stride", "kernel"), SIZES)
+def test_positions_start_as_means_that_every_word_piece_gets_back(stride: int, kernel: int) -> None:
+    shorten = Shorten(3, 2, kernel=kernel, stride=stride)
+    lengthen = Lengthen(2, 3, kernel=kernel, stride=stride)
+    start_as_mean(shorten, stride)
+    start_as_copy(lengthen, stride)
+    states, mask = torch.randn(2, 2 * stride, 3), torch.ones(2, 2 * stride, dtype=torch.long)
+    short = shorten(states, mask)
+    means = states.unflatten(1, (2, stride)).mean(2)  # (2, 2 windows, 3)
+    torch.testing.assert_close(short, means[..., :2])  # the leading features
+    restored = lengthen(short, short_mask(mask, stride), 2 * stride)
+    torch.testing.assert_close(restored[..., :2], short.repeat_interleave(stride, 1))
+    assert not restored[..., 2].any()
+
+
+def test_a_narrow_start_has_the_leading_features_of_the_layers_named(tmp_path: Path) -> None:
+    teacher = toy_model(tmp_path, head="answers")
+    sizes = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+    config = WaldorfConfig(embedding_size=16, **sizes)
+    student = build_short(teacher, config, kind="question-answering", seed=0, layers=(1,))
+    own, theirs = short_layers(student)[0], teacher.network.base_model.encoder.layer[1]
+    assert torch.equal(own.attention.self.query.weight, theirs.attention.self.query.weight[:16, :16])
+    assert torch.equal(own.output.dense.weight, theirs.output.dense.weight[:16, :24])
+    embeddings, table = student.network.base_model.embeddings, teacher.network.base_model.embeddings
+    words = embeddings.word_projection(embeddings.word_embeddings.weight)
+    torch.testing.assert_close(words, table.word_embeddings.weight[:, :16], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_start_from_a_teacher_of_any_family_that_has_such_layers(family: str, tmp_path: Path) -> None:
+    teacher = toy_model(tmp_path, family, head="answers")
+    first = teacher.family.layers(teacher.network)[0]
+    config = WaldorfConfig(
+        num_hidden_layers=1, hidden_size=first.hidden, num_attention_heads=first.heads,
+        intermediate_size=first.ffn, embedding_size=8,
+    )  # fmt: skip
+    if family in ("mobilebert", "modernbert"):
+        with pytest.raises(ConfigError, match="layers"):
+            build_short(teacher, config, kind="question-answering", seed=0, layers=(0,))
+        return
+    student = build_short(teacher, config, kind="question-answering", seed=0, layers=(0,))
+    ffn_in = short_layers(student)[0].get_submodule("intermediate.dense")
+    assert torch.equal(ffn_in.weight, first.ffn_in.weight)
 
 
 @pytest.mark.parametrize(("stride", "kernel"), SIZES)

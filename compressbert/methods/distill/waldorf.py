@@ -15,10 +15,12 @@ and e_l the auto-encoded states of the teacher's layer that l is matched with,
     (1 − alpha) · L_task + alpha · KL(teacher ‖ student) + states_weight · mean over l of MSE(LN(s_l), LN(e_l))
 
 Differs from the paper: sizes are ours (the survey says 8 layers, narrow). Word vectors are the best narrow factors of
-the teacher's. A kind of task with one answer per text reads the first short position, and nothing is lengthened.
+the teacher's. With `init: teacher` layers and head start from the teacher's, a position as the mean of its word pieces,
+and the auto-encoders' codes as means of states: for some thousands of questions, from which random layers learn little.
+A kind of task with one answer per text reads the first short position, and nothing is lengthened.
 The paper's generated questions are left out; any file of questions may be given as training data.
 
-Cost: the teacher runs with the student on every batch, and alone while the auto-encoders learn.
+Cost: the teacher runs once with the student on every batch, and alone while the auto-encoders learn.
 """
 
 from __future__ import annotations
@@ -34,13 +36,14 @@ from torch.nn import functional
 from compressbert.config.schema import Fraction, Positive
 from compressbert.data.batches import Batch
 from compressbert.errors import ConfigError
-from compressbert.methods.base import MethodConfig, Run, refuse_int8
-from compressbert.methods.knowledge import retune_loss
+from compressbert.methods.base import MethodConfig, Run, labels_of, refuse_int8
+from compressbert.methods.knowledge import forward, retune_loss, soft_loss, task_loss
 from compressbert.methods.teacher_inside import teacher_inside
 from compressbert.model.architectures.waldorf import Lengthen, Shorten, WaldorfConfig, short_mask
 from compressbert.model.handle import Model
 from compressbert.model.inside import Inside, states_between
-from compressbert.model.short_student import build_short, short_layers
+from compressbert.model.short_student import build_short, short_layers, start_as_copy, start_as_mean
+from compressbert.model.student import Init
 from compressbert.nn.layer_maps import uniform_matches
 from compressbert.nn.means import mean
 from compressbert.train.loop import Loss
@@ -67,18 +70,22 @@ NonNegative = Annotated[float, Field(ge=0)]
 class Config(MethodConfig):
     """Settings of waldorf."""
 
+    init: Init = Field("random", description="Where layers start: at random, or from the teacher's.")
     layers: Positive | None = Field(
         None,
         description="Layers on the short sequence. Unset: the teacher's, at most 8 (the survey's number).",
     )
     hidden: Positive | None = Field(
-        None, description="Width of these layers, a multiple of the heads. Unset: half the teacher's."
+        None,
+        description="Width of these layers, a multiple of the heads. Unset: half the teacher's; from it, as wide.",
     )
     heads: Positive | None = Field(
-        None, description="Heads in each layer. Unset: one for each 64 of the width."
+        None,
+        description="Heads in each layer. Unset: one for each 64 of the width; from the teacher, of its size.",
     )
     ffn: Positive | None = Field(
-        None, description="Neurons of each feed-forward network. Unset: four times `hidden`."
+        None,
+        description="Neurons of each feed-forward network. Unset: four times `hidden`, at most those it starts from.",
     )
     embedding: Positive | None = Field(None, description="Width of the word table. Unset: half of `hidden`.")
     stride: Positive = Field(2, description="Word pieces that become one position.")
@@ -138,8 +145,9 @@ def config_of(teacher: Model, config: Config) -> WaldorfConfig:
         ConfigError: They do not fit together, or the student is deeper than its teacher.
     """
     layers = teacher.family.layers(teacher.network)
-    hidden = config.hidden or max(1, layers[0].hidden // 2)
-    heads = config.heads or max(1, hidden // 64)
+    own, starts = layers[0], config.init == "teacher"
+    hidden = config.hidden or (own.hidden if starts else max(1, own.hidden // 2))
+    heads = config.heads or max(1, hidden // (own.head_size if starts else 64))
     depth = config.layers or min(MOST_LAYERS, len(layers))
     uniform_matches(len(layers), depth)
     if hidden % heads:
@@ -153,7 +161,7 @@ def config_of(teacher: Model, config: Config) -> WaldorfConfig:
         num_hidden_layers=depth,
         hidden_size=hidden,
         num_attention_heads=heads,
-        intermediate_size=config.ffn or 4 * hidden,
+        intermediate_size=config.ffn or (min(own.ffn, 4 * hidden) if starts else 4 * hidden),
         embedding_size=config.embedding or max(1, hidden // 2),
         stride=config.stride,
         kernel=config.kernel,
@@ -161,14 +169,21 @@ def config_of(teacher: Model, config: Config) -> WaldorfConfig:
     )
 
 
-def state_encoders(teacher: Model, sizes: WaldorfConfig, seed: int) -> nn.ModuleList:
-    """Return an untrained auto-encoder for each of the student's layers."""
+def state_encoders(teacher: Model, sizes: WaldorfConfig, seed: int, init: Init = "random") -> nn.ModuleList:
+    """Return an untrained auto-encoder for each of the student's layers.
+
+    From the ``teacher`` its codes are means of states, and each word piece gets its code back.
+    """
     widths = {"kernel": sizes.kernel, "stride": sizes.stride}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.ModuleList(
+        encoders = [
             StateEncoder(teacher.width, sizes.hidden_size, **widths) for _ in range(sizes.num_hidden_layers)
-        )
+        ]
+    for encoder in encoders if init == "teacher" else ():
+        start_as_mean(encoder.encode, sizes.stride)
+        start_as_copy(encoder.decode, sizes.stride)
+    return nn.ModuleList(encoders)
 
 
 def reconstruction(
@@ -212,16 +227,21 @@ def states_loss(
 
 def training_loss(run: Run, config: Config, encoders: nn.ModuleList | None, matches: Sequence[int]) -> Loss:
     """Return the loss of the module's docstring; without ``encoders`` states are not compared."""
-    answers = retune_loss(run, temperature=1.0, soft_weight=config.alpha, hard_weight=1 - config.alpha)
+    if encoders is None and not config.alpha:
+        return task_loss(run)
     if encoders is None:
-        return answers
-    taught = teacher_inside(run)
+        return retune_loss(run, temperature=1.0, soft_weight=config.alpha, hard_weight=1 - config.alpha)
+    taught, task = teacher_inside(run), run.required_task
 
     def loss(student: Model, batch: Batch) -> dict[str, Tensor]:
-        mask = batch.inputs["attention_mask"]
+        theirs, mask = taught(batch), batch.inputs["attention_mask"]  # answers and states from one pass
         with states_between(short_layers(student)) as short:
-            parts = answers(student, batch)
-        states = states_loss(short, taught(batch).hidden, mask, encoders.to(mask.device), matches)
+            logits, signals = forward(student, batch, task=task, hidden=False)
+        answers = task.signals(theirs.output.logits, batch)
+        parts = {"soft": config.alpha * soft_loss(task.kind, "kl", signals.logits, answers, 1.0)}
+        if config.reads_labels():
+            parts["task"] = (1 - config.alpha) * task.loss(logits, labels_of(batch))
+        states = states_loss(short, theirs.hidden, mask, encoders.to(mask.device), matches)
         return {**parts, "states": config.states_weight * states}
 
     return loss
@@ -248,16 +268,17 @@ def compress(model: Model, config: Config, run: Run) -> Model:
             "waldorf builds its student itself, but the run brings one", hint="Leave `student` out."
         )
     sizes = config_of(teacher, config)
-    student = build_short(teacher, sizes, kind=kind, seed=run.seed)
     matches = uniform_matches(len(teacher.family.layers(teacher.network)), sizes.num_hidden_layers)
+    starts = config.init == "teacher"
+    student = build_short(teacher, sizes, kind=kind, seed=run.seed, layers=matches if starts else ())
     run.note(
         f"The student has {sizes.num_hidden_layers} layers, {sizes.hidden_size} wide, on a sequence {sizes.stride} "
-        "times shorter; layers start at random, word vectors from the teacher. It is a reconstruction: the paper's "
-        "code was not published."
+        f"times shorter; layers start {_start_of(config, matches)}, word vectors from the teacher. It is a "
+        "reconstruction: the paper's code was not published."
     )
     encoders = None
     if config.encoder_epochs and config.states_weight:
-        encoders = state_encoders(teacher, sizes, run.seed)
+        encoders = state_encoders(teacher, sizes, run.seed, config.init)
         student.network.requires_grad_(False)
         run.for_phase(learning_rate=config.encoder_learning_rate).fit(
             student,
@@ -271,3 +292,7 @@ def compress(model: Model, config: Config, run: Run) -> Model:
     student.network.requires_grad_(True)
     run.fit(student, training_loss(run, config, encoders, matches), stage="distill", depends_on=config)
     return student
+
+
+def _start_of(config: Config, matches: Sequence[int]) -> str:
+    return "at random" if config.init == "random" else f"from the teacher's {', '.join(map(str, matches))}"
