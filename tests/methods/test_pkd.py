@@ -74,6 +74,22 @@ def test_cached_states_belong_to_their_rows_however_rows_are_shuffled(tmp_path: 
         )
 
 
+@pytest.mark.parametrize(
+    ("task", "head", "passes"),
+    [("sequence-classification", "classification", 1), ("token-classification", "tokens", 4)],
+)
+def test_one_pass_of_the_teacher_gives_answers_and_states(
+    task: str, head: str, passes: int, tmp_path: Path
+) -> None:
+    labels = 2 if head == "classification" else 5
+    teacher, model = (toy_model(tmp_path, head=head, labels=labels, seed=seed) for seed in (0, 5))
+    run = toy_run(tmp_path, teacher, task=task, rows=64, settings={"max_steps": 4}, teacher=teacher)
+    seen: list[int] = []
+    teacher.network.register_forward_hook(lambda *_: seen.append(1))
+    compress(model, Config(layers=2), run)
+    assert len(seen) == passes  # over all 64 rows at once, or with the student on each batch of 16
+
+
 def test_the_student_has_the_first_layers_and_learns_where_its_teacher_points(tmp_path: Path) -> None:
     teacher = toy_model(tmp_path, layers=4)
     run = toy_run(tmp_path, teacher, settings={"max_steps": 40, "epochs": 20})

@@ -91,13 +91,24 @@ def watched_layers(teacher_layers: int, student_layers: int, patience: Patience)
     return tuple((index + 1) * teacher_layers // student_layers - 1 for index in range(pairs))
 
 
-def teacher_states(run: Run, layers: tuple[int, ...]) -> Callable[[Batch], Tensor]:
-    """Return the function that gives the teacher's first-token states after ``layers``, (B, k, H), for a batch."""
+def teacher_side(run: Run, layers: tuple[int, ...]) -> Callable[[Batch], tuple[Tensor, Tensor | None]]:
+    """Return the function that gives what a batch is compared with, all from one pass of the teacher.
+
+    That is its logits, (N, C), and its first-token states after ``layers``, (B, k, H), or None without layers.
+    """
+    if not layers:
+        signals = teacher_signals(run, hidden=False)
+        return lambda batch: (signals(batch).logits, None)
     if run.required_task.per_token:
-        inside = teacher_inside(run)
-        return lambda batch: first_tokens(inside(batch).hidden, layers)
+        inside, task = teacher_inside(run), run.required_task
+
+        def live(batch: Batch) -> tuple[Tensor, Tensor]:
+            seen = inside(batch)
+            return task.signals(seen.output.logits, batch), first_tokens(seen.hidden, layers)
+
+        return live
     cache = run.teacher_outputs(layers=layers)
-    return lambda batch: cache.states(batch.examples).to(batch.inputs["input_ids"].device)
+    return lambda batch: (cache.logits(batch.examples), cache.states(batch.examples))
 
 
 def first_tokens(hidden: tuple[Tensor, ...], layers: tuple[int, ...]) -> Tensor:
@@ -107,23 +118,23 @@ def first_tokens(hidden: tuple[Tensor, ...], layers: tuple[int, ...]) -> Tensor:
 
 def training_loss(run: Run, config: Config, watched: tuple[int, ...]) -> Loss:
     """Return the loss of the module's docstring; parts of weight 0 are not computed."""
-    task = run.required_task
-    signals = teacher_signals(run, hidden=False) if config.alpha else None
-    states = teacher_states(run, watched) if config.beta and watched else None
+    task, watched = run.required_task, watched if config.beta else ()
+    teacher = teacher_side(run, watched) if config.alpha or watched else None
     own = tuple(range(len(watched)))
 
     def loss(student: Model, batch: Batch) -> dict[str, Tensor]:
-        output = student(**batch.inputs, output_hidden_states=states is not None)
+        output = student(**batch.inputs, output_hidden_states=bool(watched))
         parts = {}
         if config.alpha < 1:
             parts["task"] = (1 - config.alpha) * task.loss(output.logits, labels_of(batch))
-        if signals is not None:
-            said, taught = task.signals(output.logits, batch), signals(batch).logits
+        if teacher is None:
+            return parts
+        taught, states = teacher(batch)
+        if config.alpha:
+            said = task.signals(output.logits, batch)
             parts["soft"] = config.alpha * soft_loss(task.kind, "kl", said, taught, config.temperature)
         if states is not None:
-            parts["patience"] = config.beta * patient_loss(
-                first_tokens(output.hidden_states, own), states(batch)
-            )
+            parts["patience"] = config.beta * patient_loss(first_tokens(output.hidden_states, own), states)
         return parts
 
     return loss
