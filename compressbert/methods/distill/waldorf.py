@@ -70,22 +70,22 @@ NonNegative = Annotated[float, Field(ge=0)]
 class Config(MethodConfig):
     """Settings of waldorf."""
 
-    init: Init = Field("random", description="Where layers start: at random, or from the teacher's.")
+    init: Init = Field("random", description="random, or teacher: layers and head start from the teacher's.")
     layers: Positive | None = Field(
         None,
         description="Layers on the short sequence. Unset: the teacher's, at most 8 (the survey's number).",
     )
     hidden: Positive | None = Field(
         None,
-        description="Width of these layers, a multiple of the heads. Unset: half the teacher's; from it, as wide.",
+        description="Width of these layers, a multiple of the heads. Unset: half the teacher's, all with init: teacher.",
     )
     heads: Positive | None = Field(
         None,
-        description="Heads in each layer. Unset: one for each 64 of the width; from the teacher, of its size.",
+        description="Heads in each layer. Unset: one for each 64 of the width; with init: teacher, of its size.",
     )
     ffn: Positive | None = Field(
         None,
-        description="Neurons of each feed-forward network. Unset: four times `hidden`, at most those it starts from.",
+        description="Neurons of each feed-forward network. Unset: 4 · hidden; with init: teacher, at most its own.",
     )
     embedding: Positive | None = Field(None, description="Width of the word table. Unset: half of `hidden`.")
     stride: Positive = Field(2, description="Word pieces that become one position.")
