@@ -77,15 +77,15 @@ class Config(MethodConfig):
     )
     hidden: Positive | None = Field(
         None,
-        description="Width of these layers, a multiple of the heads. Unset: half the teacher's, all with init: teacher.",
+        description="Their width, a multiple of the heads. Unset: half the teacher's; init: teacher, its own.",
     )
     heads: Positive | None = Field(
         None,
-        description="Heads in each layer. Unset: one for each 64 of the width; with init: teacher, of its size.",
+        description="Heads in each layer. Unset: one for each 64 of the width; init: teacher, heads of its size.",
     )
     ffn: Positive | None = Field(
         None,
-        description="Neurons of each feed-forward network. Unset: 4 · hidden; with init: teacher, at most its own.",
+        description="Neurons of each feed-forward network. Unset: 4 · hidden; init: teacher, at most its own.",
     )
     embedding: Positive | None = Field(None, description="Width of the word table. Unset: half of `hidden`.")
     stride: Positive = Field(2, description="Word pieces that become one position.")
