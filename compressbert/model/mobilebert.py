@@ -23,7 +23,7 @@ from compressbert.errors import ConfigError
 from compressbert.model import stock
 from compressbert.model.handle import Model
 from compressbert.model.narrow_words import leading, principal_basis, vectors_of, weight_of
-from compressbert.model.parts import Bottleneck
+from compressbert.model.parts import Bottleneck, copy_layer
 
 Norm = Literal["no_norm", "layer_norm"]
 
@@ -229,10 +229,8 @@ def _take_layers(model: Model, source: Model, basis: Tensor) -> None:
     """The plain layers become the insides of the model's; ``basis`` leads into them and out."""
     before: nn.Module = source.family.embeddings(source.network).norm
     pairs = zip(model.family.layers(model.network), source.family.layers(source.network), strict=True)
-    kinds = ("query", "key", "value", "attention_out", "attention_norm", "ffn_in", "ffn_out", "ffn_norm")
     for own, theirs in pairs:
-        for kind in kinds:
-            getattr(own, kind).load_state_dict(getattr(theirs, kind).state_dict())
+        copy_layer(own, theirs)
         way = cast(Bottleneck, own.bottleneck)
         weight_of(way.residual).copy_(basis)
         weight_of(way.out).copy_(basis.t())

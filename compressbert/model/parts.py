@@ -118,6 +118,15 @@ _APART = dict.fromkeys(("query", "key", "value"), "queries, keys and values") | 
 }
 
 
+def copy_layer(own: Layer, source: Layer) -> None:
+    """Give a layer, or what a bottleneck has inside, the weights of a plain one of its sizes."""
+    for kind in _PLAIN:
+        getattr(own, kind).load_state_dict(getattr(source, kind).state_dict())
+
+
+_PLAIN = ("query", "key", "value", "attention_out", "attention_norm", "ffn_in", "ffn_out", "ffn_norm")
+
+
 class NoPositions(nn.Module):
     """Stands for a table of positions where attention itself tells them; it has as many rows as there are positions."""
 

@@ -14,9 +14,9 @@ from compressbert.model.architectures.waldorf import Lengthen, Shorten, WaldorfC
 from compressbert.model.families import family_of
 from compressbert.model.handle import Model
 from compressbert.model.narrow_words import leading, principal_basis, vectors_of, weight_of
+from compressbert.model.parts import copy_layer
 from compressbert.model.student import Shape, build_own_student, build_student
 
-_COPIED = ("query", "key", "value", "attention_out", "attention_norm", "ffn_in", "ffn_out", "ffn_norm")
 _SAME_HEADS = ("bert", "roberta", "albert")  # a dense map, tanh and a classifier of the first token
 
 
@@ -103,20 +103,23 @@ def _start_from(student: Model, cut: Model) -> None:
         family_of("bert").layers_of(short_layers(student)), cut.family.layers(cut.network), strict=True
     )
     for own, theirs in pairs:
-        for kind in _COPIED:
-            getattr(own, kind).load_state_dict(getattr(theirs, kind).state_dict())
+        copy_layer(own, theirs)
     _copy_if_alike(encoder.embeddings.LayerNorm, cut.family.embeddings(cut.network).norm)
     stride = student.network.config.stride
     start_as_mean(encoder.shorten, stride)
     start_as_copy(encoder.lengthen, stride)
     if encoder.skip is not None:
         weight_of(encoder.skip).zero_()
-    heads = list(cut.family.head_modules(cut.network).values())
-    own_heads = [getattr(student.network, name, None) for name in ("dense", "classifier")]
-    found = [head for head in own_heads if head is not None]
-    if len(heads) == len(found) and (len(found) == 1 or cut.family.name in _SAME_HEADS):
-        for head, theirs_head in zip(found, heads, strict=True):
-            _copy_if_alike(head, theirs_head)
+    _take_head(student.network, cut)
+
+
+def _take_head(network: nn.Module, cut: Model) -> None:
+    """Copy the head where it computes the same; else it stays random."""
+    own = [getattr(network, name) for name in ("dense", "classifier") if hasattr(network, name)]
+    theirs = list(cut.family.head_modules(cut.network).values())
+    if len(own) == len(theirs) and (len(own) == 1 or cut.family.name in _SAME_HEADS):
+        for head, given in zip(own, theirs, strict=True):
+            _copy_if_alike(head, given)
 
 
 def _copy_if_alike(own: nn.Module, other: nn.Module) -> None:
