@@ -35,9 +35,11 @@ class MethodConfig(Settings):
 
     Attributes:
         reads_unlabelled: Whether the method reads ``data.unlabelled``, and can do without training rows then.
+        takes_student: Whether what it makes may start from a model of its own, `student`.
     """
 
     reads_unlabelled: ClassVar[bool] = False
+    takes_student: ClassVar[bool] = False
 
     def needs(self, declared: tuple[str, ...]) -> tuple[str, ...]:
         """Return which of the method's NEEDS a run with these settings has; all of them by default."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from compressbert.config.schema import Positive
@@ -16,6 +18,8 @@ _SHAPE = ("layers", "hidden", "heads", "ffn")
 
 class StudentConfig(MethodConfig):
     """Settings of a method whose student has a shape of its own."""
+
+    takes_student: ClassVar[bool] = True
 
     layers: Positive | tuple[int, ...] | None = Field(
         None,

@@ -133,6 +133,23 @@ def test_nothing_is_left_when_a_step_fails(place: Path) -> None:
     assert [path for path in sorted(place.iterdir()) if path.name != "cache"] == before
 
 
+@pytest.mark.parametrize("method", ["distilbert", "pkd", "waldorf", "static_embedding"])
+def test_a_student_that_a_method_would_not_read_is_refused(method: str, place: Path) -> None:
+    settings = {
+        "model": {"path": str(place / "model")},
+        "student": {"path": "runs/half"},
+        "method": {"name": method},
+        "data": {"train": str(place / "train.jsonl")},
+        "output": str(place / "student"),
+    }
+    with pytest.raises(ConfigError) as refused:
+        compress("distill", CompressConfig.model_validate(settings))
+    assert str(refused.value).startswith(
+        f"{method} starts from `model` and would not read `student: runs/half`"
+    )
+    assert not (place / "student").exists()
+
+
 def test_output_that_is_not_empty_is_refused_before_any_work(place: Path) -> None:
     quantized(place)
     with pytest.raises(ConfigError, match="not empty"):

@@ -59,6 +59,7 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
     module = load_method(info)
     settings: MethodConfig = parse_method(config.method, module.Config)
     check_augment(config, settings)
+    _check_student(config, settings)
     parent = model_fingerprint(config.model.path, config.model.revision)
     key = compress_key(kind, config, parent=parent)
     with shared_step(target, overwrite=overwrite, key=key) as step:
@@ -82,6 +83,15 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
         outcome.other_seeds = others
         outcome.resolved = _resolved(config, info, settings)
         return step.finish(lambda folder: finish_model(folder, result, outcome))
+
+
+def _check_student(config: CompressConfig, settings: MethodConfig) -> None:
+    if config.student is None or settings.takes_student:
+        return
+    raise ConfigError(
+        f"{config.method.name} starts from `model` and would not read `student: {config.student.path}`",
+        hint="To go on from that folder, give it as `model`, and what it learns from as `teacher`.",
+    )
 
 
 def _draws(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> bool:
