@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.activations import ACT2FN
 
-from compressbert.export.encoder import activation_name
 from compressbert.export.prenorm import FirstTokenPreNorm
 from compressbert.model.biased_layers import BiasedFamily
 from compressbert.model.handle import Model
@@ -87,7 +86,7 @@ def _read_by_attention(parts: Layer, hidden: Tensor) -> tuple[Tensor, Tensor, Te
 def first_token_layer(model: Model) -> nn.Module:
     """The last layer, computing only the first token."""
     family, network = model.family, model.network
-    parts, activation = family.layers(network)[-1], activation_name(model)
+    parts, activation = family.layers(network)[-1], model.activation
     if isinstance(family, LocalFamily):
         return FirstTokenPreNorm(parts, activation, family.kinds(network)[-1])
     if isinstance(family, BiasedFamily):

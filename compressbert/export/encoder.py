@@ -39,7 +39,6 @@ __all__ = [
     "EMBEDDED",
     "Encoded",
     "LayerWriter",
-    "activation_name",
     "batch_first",
     "first_tokens",
     "input_names",
@@ -58,14 +57,6 @@ def layer_name(layer: int) -> str:
 def layer_output(layer: int) -> str:
     """The value a layer writes: (rows, width), or (batch, width) if cut to first tokens."""
     return f"{layer_name(layer)}.output"
-
-
-def activation_name(model: Model) -> str:
-    """The FFN's activation, by the name transformers has for it; "" where it is not a plain name."""
-    config = model.network.config
-    names = ("hidden_act", "activation", "hidden_activation")
-    found = next((value for name in names if (value := getattr(config, name, None))), None)
-    return found if isinstance(found, str) else ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +96,7 @@ def write_encoder(emit: Emitter, model: Model, *, first_token_only: bool, form: 
             x = local(layer, kinds[index], x, layer_name(index), first=first_token_only and index == last)
     else:
         added = _bias(graph, model, sizes, packing)
-        write = LayerWriter(emit, activation_name(model), attention, form.qkv == "joined", added)
+        write = LayerWriter(emit, model.activation, attention, form.qkv == "joined", added)
         for index, layer in enumerate(layers):
             x = write(layer, x, layer_name(index), first=first_token_only and index == last)
     if (norm := family.final_norm(network)) is not None:
@@ -134,7 +125,7 @@ def _prenorm_writer(emit: Emitter, model: Model, attention: AttentionWriter, siz
     }
     return PreNormWriter(
         emit,
-        activation_name(model),
+        model.activation,
         attention,
         rotary,
         Window.of(graph, sizes, positions, family.reach(network)),

@@ -10,7 +10,7 @@ from typing import Literal, cast
 import numpy as np
 from torch import Tensor, nn
 
-from compressbert.export.encoder import Encoded, activation_name, batch_first, first_tokens
+from compressbert.export.encoder import Encoded, batch_first, first_tokens
 from compressbert.export.graph import to_array
 from compressbert.export.pooling import write_pooling
 from compressbert.export.products import ACTIVATIONS, Emitter
@@ -102,11 +102,11 @@ def _plain_head(
     if name.endswith("ForSequenceClassification") and (len(dense), len(norms), others) == (2, 0, 0):
         return Head("classification", True, dense, activation=_CLASSIFICATION[family.name])
     if name.endswith("ForMaskedLM") and (len(dense), len(norms), others) == (2, 1, 0):
-        activation = _MASKED_LM[family.name] or activation_name(model)
+        activation = _MASKED_LM[family.name] or model.activation
         return Head("masked-lm", False, dense, norms[0], activation)
     if name == "MobileBertForMaskedLM" and isinstance(dense[-1], nn.Linear):
         first, beside, last = dense
-        return Head("masked-lm", False, (first, last), norms[0], activation_name(model), beside=beside)
+        return Head("masked-lm", False, (first, last), norms[0], model.activation, beside=beside)
     return None
 
 
@@ -133,8 +133,8 @@ def refusal(model: Model) -> str:
         return f"{type(model.network).__name__} has a head that is not written directly"
     if getattr(config, "is_decoder", False):
         return "the model is set up as a decoder"
-    if activation_name(model) not in ACTIVATIONS:
-        return f"the activation {activation_name(model) or 'of the FFN'} is not written directly"
+    if model.activation not in ACTIVATIONS:
+        return f"the activation {model.activation or 'of the FFN'} is not written directly"
     if head.activation and head.activation not in ACTIVATIONS:
         return f"the activation {head.activation} of its head is not written directly"
     if any(

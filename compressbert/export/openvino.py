@@ -29,7 +29,7 @@ from compressbert.config.schema import ExportConfig
 from compressbert.errors import ConfigError, WorkError
 from compressbert.export import heads
 from compressbert.export.blocks import FirstTokenLayer
-from compressbert.export.encoder import activation_name, input_names
+from compressbert.export.encoder import input_names
 from compressbert.export.folder import staging, write_companions
 from compressbert.export.metadata import metadata_of
 from compressbert.export.parity import Parity
@@ -150,7 +150,7 @@ def _cut_last_layer(model: Model) -> None:
     """Put a first-token layer in the last one's place; its modules keep names that tell attention from FFN."""
     family, network = model.family, model.network
     parts = family.layers(network)[-1]
-    cut = FirstTokenLayer(parts, activation_name(model))
+    cut = FirstTokenLayer(parts, model.activation)
     cut.attention = nn.ModuleDict(
         {
             "query": parts.query, "key": parts.key, "value": parts.value,

@@ -63,6 +63,14 @@ class Model:
         return self.family.layers(self.network)[-1].hidden
 
     @property
+    def activation(self) -> str:
+        """The FFN's activation, by the name transformers has for it; "" where it is not a plain name."""
+        config = self.network.config
+        names = ("hidden_act", "activation", "hidden_activation")
+        found = next((value for name in names if (value := getattr(config, name, None))), None)
+        return found if isinstance(found, str) else ""
+
+    @property
     def is_int8(self) -> bool:
         """Whether any module holds int8 weights."""
         return any(isinstance(module, Int8Linear | Int8Embedding) for module in self.network.modules())

@@ -127,7 +127,7 @@ def build_inverted(source: Model, *, hidden: int, heads: int, embedding: int, se
         normalization_type="layer_norm",
         use_bottleneck_attention=True,
         key_query_shared_bottleneck=False,
-        hidden_act=_activation(source),
+        hidden_act=source.activation or "gelu",
         hidden_dropout_prob=0.1,
         attention_probs_dropout_prob=0.1,
     )
@@ -195,11 +195,6 @@ def _new(source: Model, seed: int, **sizes: Any) -> Model:
     return replace(
         source, network=network, tokenizer=tokenizer, base_config=stock.plain(config), edits=[], history=[]
     )
-
-
-def _activation(source: Model) -> str:
-    config = source.network.config
-    return str(getattr(config, "hidden_act", None) or getattr(config, "activation", "gelu"))
 
 
 def _take_embeddings(model: Model, source: Model, basis: Tensor) -> None:

@@ -40,9 +40,12 @@ def build_short(
     """
     words, positions, types = vectors_of(teacher)
     cut = _cut_of(teacher, config, layers) if layers else None
-    basis = principal_basis(teacher, config.hidden_size)
-    if cut is not None:  # the directions that its layers know
+    if cut is None:
+        basis = principal_basis(teacher, config.hidden_size)
+    else:  # the directions that its layers know, and what they compute
         basis = torch.eye(words.shape[1])[:, : config.hidden_size]
+        config.hidden_act = teacher.activation
+        config.layer_norm_eps = cut.family.layers(cut.network)[0].ffn_norm.eps
     config.max_position_embeddings = len(positions)
     config.type_vocab_size = 1 if types is None else len(types)
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.1
@@ -81,7 +84,7 @@ def _cut_of(teacher: Model, config: WaldorfConfig, layers: Sequence[int]) -> Mod
     """A stock student of these layers and the config's sizes."""
     teacher.family.check_vectors(teacher.network)
     first = teacher.family.layers(teacher.network)[0]
-    if first.bottleneck is not None:
+    if first.bottleneck is not None or not teacher.activation:
         raise ConfigError(
             f"The layers of a {teacher.family.name} are not those of a short student, which cannot start from them.",
             hint="Set init: random.",

@@ -118,7 +118,8 @@ def first_tokens(hidden: tuple[Tensor, ...], layers: tuple[int, ...]) -> Tensor:
 
 def training_loss(run: Run, config: Config, watched: tuple[int, ...]) -> Loss:
     """Return the loss of the module's docstring; parts of weight 0 are not computed."""
-    task, watched = run.required_task, watched if config.beta else ()
+    task = run.required_task
+    watched = watched if config.beta else ()
     teacher = teacher_side(run, watched) if config.alpha or watched else None
     own = tuple(range(len(watched)))
 
