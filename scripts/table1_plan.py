@@ -142,9 +142,11 @@ class Entry:
         }
 
     def pipeline_of(self, steps: int) -> dict[str, Any]:
-        """The pipeline with a control of ``steps`` steps."""
+        """The pipeline with a control of ``steps`` steps in all, of which each run that is averaged has its share."""
         document = copy.deepcopy(self.pipeline)
-        _named_steps(document)[CONTROL].setdefault("train", {})["max_steps"] = steps
+        own = _named_steps(document)[CONTROL].setdefault("train", {})
+        runs = {"average_runs": 1, **document.get("train", {}), **own}["average_runs"]
+        own["max_steps"] = math.ceil(steps / runs)
         return document
 
     def key(self) -> str:
@@ -310,7 +312,7 @@ def _epochs(pipeline: dict[str, Any], method: MethodInfo, rows: int) -> float:
     inherited = {} if "epochs" in pipeline.get("train", {}) else _defaults(step)
     train = {"epochs": 3.0, "batch_size": 32, **common, **inherited, **step.get("train", {})}
     most = train["max_steps"] * train["batch_size"] / max(rows, 1) if "max_steps" in train else math.inf
-    return float(min(train["epochs"], most))
+    return float(min(train["epochs"], most) * train.get("average_runs", 1))
 
 
 def _named_steps(pipeline: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -271,17 +271,18 @@ def test_a_file_of_one_task_says_its_steps_itself(places: Places) -> None:
     assert steps() == [1000]
 
 
+@pytest.mark.parametrize(("own", "control", "steps"), [(1, 1, 10), (2, 1, 20), (2, 2, 20)])
 def test_a_control_whose_length_is_in_steps_takes_as_many_as_its_student(
-    places: Places, tmp_path: Path
+    places: Places, tmp_path: Path, own: int, control: int, steps: int
 ) -> None:
     command = Commands()
     document: dict[str, Any] = pipeline({"name": "pkd", "layers": 1})
-    document["steps"][0]["distill"]["train"] = {"epochs": 2}
-    document["steps"][1]["distill"]["train"] = {"epochs": 99, "max_steps": 1}
+    document["steps"][0]["distill"]["train"] = {"epochs": 2, "average_runs": own}
+    document["steps"][1]["distill"]["train"] = {"epochs": 99, "max_steps": 1, "average_runs": control}
     write(places.configs / "pkd.yaml", document)
 
     assert table1.fill(places, tmp_path / "table1.md", only=("pkd",), command=command) == 0
 
     assert command.done == ["finetune teacher", "run pkd", "run pkd"]
     run = places.runs / "toy" / "pkd" / "run"
-    assert [steps_of(read_result(run / name)) for name in ("01-student", "02-control")] == [10, 10]
+    assert [steps_of(read_result(run / name)) for name in ("01-student", "02-control")] == [steps, steps]

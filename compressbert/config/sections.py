@@ -125,6 +125,10 @@ class TrainConfig(Settings):
     keep: Literal["last", "best"] = Field(
         "last", description="Which epoch's weights to keep; best needs validation."
     )
+    average_runs: Positive = Field(
+        1,
+        description="Train this often from one start, in different orders, and keep the mean of the weights.",
+    )
 
 
 def _written_keys(settings: BaseModel) -> dict[str, Any]:

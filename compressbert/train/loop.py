@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -14,36 +14,16 @@ from compressbert.data.encode import Encoded
 from compressbert.errors import ConfigError
 from compressbert.model.handle import Model
 from compressbert.tasks.base import Task
+from compressbert.train.average import average_runs
 from compressbert.train.memory import keep_freed_memory
+from compressbert.train.predict import score
+from compressbert.train.result import FitResult
 from compressbert.train.stage import Loss, Stage
 from compressbert.train.while_training import dropout_of, frozen_words
 
 StepHook = Callable[[int, int], None]
 
 __all__ = ["FitResult", "Loss", "StepHook", "fit"]
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a stage of training did, over all runs that it took.
-
-    Attributes:
-        steps: Optimizer steps.
-        seconds: Wall time, validation and checkpoints included.
-        examples_per_second: Training examples per second of that time, all processes together.
-        log: About 50 points, each the mean since the one before: step, loss, its parts, learning_rate.
-        epochs: Validation results: epoch, step, and the task's primary metric under its name.
-        kept_step: The step whose weights the model has now.
-        resumed_from: The step at which this run found the stage; None if it began it.
-    """
-
-    steps: int
-    seconds: float
-    examples_per_second: float
-    log: tuple[dict[str, float], ...]
-    epochs: tuple[dict[str, float], ...]
-    kept_step: int
-    resumed_from: int | None
 
 
 def fit(
@@ -63,6 +43,9 @@ def fit(
     whatever they remember must follow from the step number. Then a stage found finished in ``work/stage`` is
     read back instead of trained, and an unfinished one goes on exactly from its last checkpoint.
 
+    ``average_runs`` trains again from the same start, with seeds that follow from ``seed``, in ``work/stage-2``
+    and so on, and takes the mean of the weights. The first run is the one that would be trained alone.
+
     Args:
         extra_modules: Modules trained along with the network (projections, gates); checkpoints hold them too.
         rate_of: Factor of the learning rate of a parameter, by its name in the network; default: 1 for all.
@@ -77,10 +60,29 @@ def fit(
             hint="Give data.validation, or drop the setting.",
         )
     keep_freed_memory()
+    alone = settings.model_copy(update={"average_runs": 1})
+    once = partial(
+        _train_once, model, encoded, loss, alone, task=task, work=work, validation=validation, before_step=before_step,
+        after_step=after_step, extra_modules=extra_modules or {}, rate_of=rate_of,
+    )  # fmt: skip
+    if settings.average_runs == 1:
+        return once(seed=seed, stage=stage)
+    modules = [model.network, *(extra_modules or {}).values()]
+    result = average_runs(once, settings.average_runs, modules, seed=seed, stage=stage)
+    if validation is not None:
+        progress.note(f"{stage}: the mean has {task.primary_metric} {score(model, validation, task):.4f}")
+    return result
+
+
+def _train_once(
+    model: Model, encoded: Encoded, loss: Loss, settings: TrainConfig, *, task: Task, seed: int, work: Path,
+    stage: str, validation: Encoded | None, before_step: StepHook | None, after_step: StepHook | None,
+    extra_modules: Mapping[str, nn.Module], rate_of: Callable[[str], float] | None,
+) -> FitResult:  # fmt: skip
     with frozen_words(model, enabled=settings.freeze_words), dropout_of(model, settings.dropout):
         run = Stage(
             model, encoded, loss, settings, task=task, seed=seed, folder=work / stage, validation=validation,
-            extra_modules=extra_modules or {}, rate_of=rate_of,
+            extra_modules=extra_modules, rate_of=rate_of,
         )  # fmt: skip
         with run.training():
             resumed_from = run.restore()

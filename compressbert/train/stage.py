@@ -89,7 +89,7 @@ class Stage:
 
     def _key(self) -> str:
         """What the outcome depends on, apart from ``loss`` and the hooks."""
-        settings = self.settings.model_dump(exclude={"checkpoint_every"})
+        settings = self.settings.model_dump(exclude={"checkpoint_every", "average_runs"})
         facts = (settings, self.seed, self.name, self.trainee.bf16, self.processes, self.encoded.key)
         tensors, masking = tensors_of(self.trainee), self.encoded.masking
         if masking is None:

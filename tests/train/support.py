@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressbert import progress
 from compressbert.config.schema import DataConfig, TaskKind, TrainConfig
 from compressbert.data.batches import Batch
 from compressbert.data.encode import Encoded, encode
@@ -84,6 +85,16 @@ def weights(*modules: nn.Module) -> dict[str, Tensor]:
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     """Bit for bit."""
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Notes(progress.Silent):
+    """Keeps what is said to the user."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
 
 
 def files_of(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from compressbert.errors import WorkError
 from compressbert.train import checkpoint
 from compressbert.train.checkpoint import disk_errors, fingerprint
 from tests.train import resume_worker
-from tests.train.support import files_of, same, tiny_model, train, weights
+from tests.train.support import Notes, files_of, same, tiny_model, train, weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,14 +75,6 @@ def test_finished_stage_is_read_back_and_not_trained(tmp_path: Path) -> None:
     assert read.log == result.log
     assert (read.steps, read.seconds, read.resumed_from) == (result.steps, result.seconds, result.steps)
     assert not any(module.training for module in second.network.modules())
-
-
-class Notes(progress.Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.mark.parametrize(
