@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
 from compressbert.config.problems import suggestion
 from compressbert.errors import ConfigError
+
+if TYPE_CHECKING:  # torch comes with it
+    from compressbert.methods.base import MethodConfig
 
 FOLDER = Path(__file__).resolve().parent
 _CONSTANTS = ("NEEDS", "SURVEY", "TRAIN_DEFAULTS")
@@ -121,9 +124,9 @@ def load_method(info: MethodInfo) -> ModuleType:
     return importlib.import_module(f"compressbert.methods.{info.family}.{info.name}")
 
 
-def config_class(info: MethodInfo) -> type[BaseModel]:
+def config_class(info: MethodInfo) -> type[MethodConfig]:
     """The schema of the method's settings."""
-    schema: type[BaseModel] = load_method(info).Config
+    schema: type[MethodConfig] = load_method(info).Config
     return schema
 
 

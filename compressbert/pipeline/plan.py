@@ -245,9 +245,18 @@ def check_running(planned: Plan) -> None:
     for step in planned.running:
         data_fingerprint(step.data)
         if step.method is not None and isinstance(step.config, CompressConfig):
-            try:
-                parse_method(step.config.method, config_class(step.method))
-            except ConfigError as error:
-                problems += [f"step {step.name!r}: {line}" for line in error.message.splitlines()]
+            problems += [f"step {step.name!r}: {line}" for line in _problems_of(step.config, step.method)]
     if problems:
         raise ConfigError("\n".join(problems), hint="`compressbert methods NAME` shows a method's settings.")
+
+
+def _problems_of(config: CompressConfig, method: MethodInfo) -> list[str]:
+    """What is wrong with the settings of a compress step; imports the method."""
+    from compressbert.pipeline.compress_checks import check_compress
+
+    try:
+        check_compress(config, parse_method(config.method, config_class(method)))
+    except ConfigError as error:
+        *lines, last = error.message.splitlines()
+        return [*lines, f"{last}. {error.hint}" if error.hint else last]
+    return []

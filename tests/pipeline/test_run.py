@@ -227,6 +227,25 @@ def test_all_wrong_method_settings_are_told_before_any_step_runs(tmp_path: Path)
     assert not (tmp_path / "run" / "01-finetune").exists()
 
 
+def test_sections_that_do_not_go_with_a_method_are_told_before_any_step_runs(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    steps = [*STEPS]
+    steps[1] = {"distill": {"method": {"name": "pkd", "layers": 1}, "student": "finetune"}}
+    steps[2] = {"distill": {"name": "again", "method": {"name": "distilbert"}, "augment": {"kind": "rules"}}}
+    with pytest.raises(ConfigError) as caught:
+        run(settings(tmp_path, steps=steps))
+    first, second = caught.value.message.splitlines()
+    student = tmp_path / "run" / "01-finetune"
+    assert first == (
+        f"step 'distill': pkd starts from `model` and would not read `student: {student}`. To go on from that folder, "
+        "give it as `model`, and what it learns from as `teacher`."
+    )
+    assert second.startswith(
+        "step 'again': distilbert, as it is set, learns from labels, and the texts that augment"
+    )
+    assert not student.exists()
+
+
 def test_gates_decide_the_exit_code(copied: Path) -> None:
     passed = run(settings(copied, gates={"max_megabytes": 100}))
     failed = run(settings(copied, gates={"max_megabytes": 1e-6}))

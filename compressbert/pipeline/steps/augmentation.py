@@ -8,42 +8,17 @@ from dataclasses import replace
 from transformers import PreTrainedTokenizerBase
 
 from compressbert.config.augment import AugmentConfig
-from compressbert.config.schema import CompressConfig, TaskKind
+from compressbert.config.schema import CompressConfig
 from compressbert.data.augment.rows import Maker, augmented
 from compressbert.data.augment.rules import Lexicon, Rules
 from compressbert.data.augment.substitutes import Substitutes
 from compressbert.data.read import Split
 from compressbert.errors import ConfigError
-from compressbert.methods.base import MethodConfig
 from compressbert.model.checkpoint import load
 from compressbert.pipeline.keys import model_fingerprint
 from compressbert.pipeline.steps.inputs import Inputs
 from compressbert.train.processes import processes
 from compressbert.train.word_proposer import WordProposer
-
-KINDS: tuple[TaskKind, ...] = ("sequence-classification", "regression", "multi-label", "sentence-embedding")
-
-
-def check_augment(config: CompressConfig, settings: MethodConfig) -> None:
-    """ConfigError where new texts cannot be had, or the method wants their labels, which nobody knows."""
-    if config.augment is None:
-        return
-    if config.data is None:
-        raise ConfigError(
-            "augment makes texts from training data, and there is no data section",
-            hint="Add `data: {train: FILE}`.",
-        )
-    if config.data.task not in KINDS:
-        raise ConfigError(
-            f"augment changes words of a text, and {config.data.task} has a target for its words",
-            hint=f"Leave augment out; it works for {', '.join(KINDS)}.",
-        )
-    if settings.reads_labels():
-        raise ConfigError(
-            f"{config.method.name}, as it is set, learns from labels, and the texts that augment makes have none",
-            hint=f"Give the labels no weight (`compressbert methods {config.method.name}` lists the settings), "
-            "or leave augment out.",
-        )
 
 
 def with_new_texts(inputs: Inputs, config: CompressConfig, tokenizer: PreTrainedTokenizerBase) -> Inputs:

@@ -16,8 +16,9 @@ from compressbert.methods.base import MethodConfig, Run
 from compressbert.methods.registry import MethodInfo, find_method, load_method
 from compressbert.model.checkpoint import load
 from compressbert.model.handle import Model
+from compressbert.pipeline.compress_checks import check_compress
 from compressbert.pipeline.keys import model_fingerprint, step_key
-from compressbert.pipeline.steps.augmentation import check_augment, with_new_texts
+from compressbert.pipeline.steps.augmentation import with_new_texts
 from compressbert.pipeline.steps.inputs import Inputs, SplitName, read_inputs
 from compressbert.pipeline.steps.outcome import Outcome, finish_model, output_folder
 from compressbert.pipeline.steps.seeds import need_validation, other_seeds
@@ -58,8 +59,7 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
     info = find_method(config.method.name, kind)
     module = load_method(info)
     settings: MethodConfig = parse_method(config.method, module.Config)
-    check_augment(config, settings)
-    _check_student(config, settings)
+    check_compress(config, settings)
     parent = model_fingerprint(config.model.path, config.model.revision)
     key = compress_key(kind, config, parent=parent)
     with shared_step(target, overwrite=overwrite, key=key) as step:
@@ -83,15 +83,6 @@ def compress(kind: str, config: CompressConfig, *, overwrite: bool = False) -> S
         outcome.other_seeds = others
         outcome.resolved = _resolved(config, info, settings)
         return step.finish(lambda folder: finish_model(folder, result, outcome))
-
-
-def _check_student(config: CompressConfig, settings: MethodConfig) -> None:
-    if config.student is None or settings.takes_student:
-        return
-    raise ConfigError(
-        f"{config.method.name} starts from `model` and would not read `student: {config.student.path}`",
-        hint="To go on from that folder, give it as `model`, and what it learns from as `teacher`.",
-    )
 
 
 def _draws(config: CompressConfig, info: MethodInfo, settings: MethodConfig) -> bool:
