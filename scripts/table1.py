@@ -61,7 +61,8 @@ def job(folder: Path, words: Sequence[str], document: dict[str, Any], *, key: st
         WorkError: It failed; the record says so too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file, log, record = folder / f"{words[0]}.yaml", folder / f"{words[0]}.log", folder / RECORD
+    name = "-".join(word.strip("-") for word in words)
+    file, log, record = folder / f"{name}.yaml", folder / f"{name}.log", folder / RECORD
     before = read_record(record)
     resumed = before.get("status") == "running" and before.get("key") == key
     facts: dict[str, Any] = {

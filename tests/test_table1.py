@@ -285,4 +285,5 @@ def test_a_control_whose_length_is_in_steps_takes_as_many_as_its_student(
 
     assert command.done == ["finetune teacher", "run pkd", "run pkd"]
     run = places.runs / "toy" / "pkd" / "run"
+    assert {file.name for file in run.parent.glob("run*.log")} == {"run.log", "run-only-student.log"}
     assert [steps_of(read_result(run / name)) for name in ("01-student", "02-control")] == [steps, steps]
