@@ -17,6 +17,7 @@ from compressbert.tasks.base import Task
 from compressbert.train.average import average_runs
 from compressbert.train.memory import keep_freed_memory
 from compressbert.train.predict import score
+from compressbert.train.processes import by_the_first
 from compressbert.train.result import FitResult
 from compressbert.train.stage import Loss, Stage
 from compressbert.train.while_training import dropout_of, frozen_words
@@ -60,17 +61,19 @@ def fit(
             hint="Give data.validation, or drop the setting.",
         )
     keep_freed_memory()
+    extra = dict(extra_modules or {})
     alone = settings.model_copy(update={"average_runs": 1})
     once = partial(
         _train_once, model, encoded, loss, alone, task=task, work=work, validation=validation, before_step=before_step,
-        after_step=after_step, extra_modules=extra_modules or {}, rate_of=rate_of,
+        after_step=after_step, extra_modules=extra, rate_of=rate_of,
     )  # fmt: skip
     if settings.average_runs == 1:
         return once(seed=seed, stage=stage)
-    modules = [model.network, *(extra_modules or {}).values()]
+    modules = [model.network, *extra.values()]
     result = average_runs(once, settings.average_runs, modules, seed=seed, stage=stage)
     if validation is not None:
-        progress.note(f"{stage}: the mean has {task.primary_metric} {score(model, validation, task):.4f}")
+        value = by_the_first(partial(score, model, validation, task))
+        progress.note(f"{stage}: the mean has {task.primary_metric} {value:.4f}")
     return result
 
 

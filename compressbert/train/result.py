@@ -14,9 +14,9 @@ class FitResult:
         steps: Optimizer steps.
         seconds: Wall time, validation and checkpoints included.
         examples_per_second: Training examples per second of that time, all processes together.
-        log: About 50 points, each the mean since the one before: step, loss, its parts, learning_rate.
+        log: About 50 points a run, each the mean since the one before: step, loss, its parts, learning_rate.
         epochs: Validation results: epoch, step, and the task's primary metric under its name.
-        kept_step: The step whose weights the model has now.
+        kept_step: The step whose weights the model has now; of a mean of runs, the last run's.
         resumed_from: The step at which this call found the stage; None if it began it.
     """
 
